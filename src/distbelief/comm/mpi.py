@@ -1,0 +1,193 @@
+"""The endpoint on MPI: messages by Isend and Irecv, windows by Win.Allocate and Rget. The only importer of mpi4py.
+
+Importing this module initialises MPI. The communicator is duplicated, so our tags meet nobody else's.
+"""
+
+import time
+from collections.abc import Sequence
+
+import mpi4py
+import numpy as np
+
+from distbelief.comm.endpoint import ANY, DeadlineExpired, Envelope, Request
+
+mpi4py.rc.thread_level = "funneled"
+from mpi4py import MPI  # noqa: E402  (the thread level must be set before)
+
+# MPI counts are C ints: longer transfers travel in pieces, which both sides cut alike.
+PIECE = 1 << 30
+# A wait polls this often before it sleeps: long enough to catch an answer of a busy peer without a sleep.
+SPINS = 40
+# Then it sleeps, longer and longer: an idle rank costs about 3% of a core and answers within 2 ms.
+SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 2e-3
+
+
+class _Backoff:
+    """Paces one wait: spins, then sleeps that grow to LONGEST_SLEEP."""
+
+    def __init__(self, timeout: float):
+        self.spins = SPINS
+        self.sleep = SHORTEST_SLEEP
+        self.end = time.monotonic() + timeout
+
+    def pause(self) -> bool:
+        """Let a little time pass; False once the deadline is over."""
+        if self.spins:
+            self.spins -= 1
+            return True
+        left = self.end - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(self.sleep, left))
+        self.sleep = min(self.sleep * 1.5, LONGEST_SLEEP)
+        return True
+
+
+class MpiRequest:
+    """One transfer, in as many pieces as its size needs."""
+
+    def __init__(self, pieces: list[tuple[MPI.Request, int]], buffer: np.ndarray, receives: bool = False):
+        self._pieces = pieces
+        self._buffer = buffer  # keeps the memory alive until the transfer is over
+        self._receives = receives
+
+    def done(self) -> bool:
+        """True once every piece is complete; ValueError if a received message has another size. Local."""
+        while self._pieces:
+            request, expected = self._pieces[-1]
+            status = MPI.Status()
+            try:
+                if not request.Test(status):
+                    return False
+            except MPI.Exception as error:
+                if self._receives and error.Get_error_class() == MPI.ERR_TRUNCATE:
+                    raise ValueError(f"received a message of more than the {expected} bytes expected") from error
+                raise
+            self._pieces.pop()
+            if self._receives and status.Get_count(MPI.BYTE) != expected:
+                source = status.Get_source()
+                raise ValueError(
+                    f"received {status.Get_count(MPI.BYTE)} bytes from rank {source}, {expected} expected"
+                )
+        return True
+
+
+def _bytes(buffer: np.ndarray) -> np.ndarray:
+    """The memory of a C-contiguous array as uint8, shape (nbytes,)."""
+    if not buffer.flags.c_contiguous:
+        raise ValueError("buffers must be C-contiguous")
+    return buffer.reshape(-1).view(np.uint8)
+
+
+def _cut(memory: np.ndarray) -> list[np.ndarray]:
+    return [memory[start : start + PIECE] for start in range(0, max(memory.size, 1), PIECE)]
+
+
+class MpiWindow:
+    """Memory in an MPI window, under one shared lock for its whole life; only Get is ever used on it."""
+
+    def __init__(self, comm: MPI.Comm, nbytes: int):
+        info = MPI.Info.Create()
+        info.Set("mpi_minimum_memory_alignment", "64")
+        # Some implementations hand out no memory at all for 0 bytes, and then no address to view.
+        self._win = MPI.Win.Allocate(max(nbytes, 64), 1, info, comm)
+        info.Free()
+        self._win.Lock_all(MPI.MODE_NOCHECK)
+        self.local = np.frombuffer(self._win.tomemory(), np.uint8)[:nbytes]
+        self.local[:] = 0
+        self._win.Sync()
+        comm.Barrier()  # nobody reads before everybody's memory is zero
+
+    def get(self, into: np.ndarray, source: int, offset: int = 0) -> MpiRequest:
+        pieces = [
+            (self._win.Rget([piece, piece.size, MPI.BYTE], source, (offset + i * PIECE, piece.size, MPI.BYTE)), 0)
+            for i, piece in enumerate(_cut(_bytes(into)))
+        ]
+        return MpiRequest(pieces, into)
+
+    def sync(self) -> None:
+        self._win.Sync()
+
+    def free(self) -> None:
+        self.local = np.empty(0, np.uint8)
+        self._win.Unlock_all()
+        self._win.Free()
+
+
+class MpiEndpoint:
+    """The Endpoint protocol over one communicator."""
+
+    def __init__(self, comm: MPI.Comm):
+        self._comm = comm
+        self.rank = comm.rank
+        self.size = comm.size
+
+    def send(self, buffer: np.ndarray, dest: int, tag: int) -> MpiRequest:
+        pieces = [(self._comm.Isend([piece, MPI.BYTE], dest, tag), piece.size) for piece in _cut(_bytes(buffer))]
+        return MpiRequest(pieces, buffer)
+
+    def receive(self, buffer: np.ndarray, source: int, tag: int) -> MpiRequest:
+        pieces = [(self._comm.Irecv([piece, MPI.BYTE], source, tag), piece.size) for piece in _cut(_bytes(buffer))]
+        return MpiRequest(pieces, buffer, receives=True)
+
+    def probe(self, source: int = ANY, tag: int = ANY) -> Envelope | None:
+        status = MPI.Status()
+        source = MPI.ANY_SOURCE if source == ANY else source
+        tag = MPI.ANY_TAG if tag == ANY else tag
+        if not self._comm.Iprobe(source, tag, status):
+            return None
+        return Envelope(status.Get_source(), status.Get_tag(), status.Get_count(MPI.BYTE))
+
+    def wait_message(self, timeout: float, source: int = ANY, tag: int = ANY) -> Envelope | None:
+        backoff = _Backoff(timeout)
+        while True:
+            envelope = self.probe(source, tag)
+            if envelope is not None or not backoff.pause():
+                return envelope
+
+    def wait_any(self, requests: Sequence[Request], timeout: float, what: str) -> int:
+        backoff = _Backoff(timeout)
+        while True:
+            for index, request in enumerate(requests):
+                if request.done():
+                    return index
+            if not backoff.pause():
+                raise DeadlineExpired(f"rank {self.rank} waited {timeout:g} s for {what}")
+
+    def wait_all(self, requests: Sequence[Request], timeout: float, what: str) -> None:
+        backoff = _Backoff(timeout)
+        waiting = list(requests)
+        while True:
+            waiting = [request for request in waiting if not request.done()]
+            if not waiting:
+                return
+            if not backoff.pause():
+                raise DeadlineExpired(f"rank {self.rank} waited {timeout:g} s for {what}")
+
+    def window(self, nbytes: int) -> MpiWindow:
+        return MpiWindow(self._comm, nbytes)
+
+    def split(self, color: int | None, key: int) -> "MpiEndpoint | None":
+        comm = self._comm.Split(MPI.UNDEFINED if color is None else color, key)
+        return None if comm == MPI.COMM_NULL else MpiEndpoint(comm)
+
+    def clock(self) -> float:
+        return time.monotonic()
+
+    def charge(self, flops: float = 0.0, nbytes: float = 0.0) -> None:
+        """Work takes its real time here."""
+
+
+def world() -> MpiEndpoint:
+    """The endpoint over all ranks of the job. Collective over all ranks."""
+    return MpiEndpoint(MPI.COMM_WORLD.Dup())
+
+
+def abort(code: int) -> None:
+    """End every rank of the job at once with exit code `code`. Local; does not return."""
+    MPI.COMM_WORLD.Abort(code)
+
+
+def library_version() -> str:
+    """The first line of what the MPI library says of itself. Local."""
+    return MPI.Get_library_version().splitlines()[0].strip().strip("\x00")
