@@ -1,0 +1,81 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Softmax with cross-entropy over feature-first scores z [classes, n]; sums in float64."""
+
+from libc.math cimport exp, expf, log
+
+from distbelief.kernels.real cimport real
+
+
+cdef inline real _exp(real z) noexcept nogil:
+    if real is float:
+        return expf(z)
+    else:
+        return exp(z)
+
+
+def softmax_cross_entropy(const real[:, ::1] z_kn, const long long[::1] labels_n, double scale,
+                          real[:, ::1] dz_kn, double[:, ::1] scratch_2n):
+    """Returns the sum over examples of -log softmax(z)[label]; writes scale times its gradient to `dz_kn`.
+
+    dz = scale (softmax(z) - onehot(label)). Scores are shifted by their maximum, so none overflows. Labels must
+    lie in 0..classes-1. `scratch_2n` is overwritten.
+    """
+    cdef Py_ssize_t classes = z_kn.shape[0], n = z_kn.shape[1], k, j
+    cdef double loss = 0
+    cdef double *total
+    cdef double *peak
+    cdef const real *z
+    cdef real *d
+    assert labels_n.shape[0] == n and dz_kn.shape[0] == classes and dz_kn.shape[1] == n
+    assert scratch_2n.shape[0] == 2 and scratch_2n.shape[1] >= n
+    if n == 0 or classes == 0:
+        return 0.0
+    with nogil:
+        peak, total = &scratch_2n[0, 0], &scratch_2n[1, 0]
+        for j in range(n):
+            peak[j], total[j] = z_kn[0, j], 0
+        for k in range(1, classes):
+            z = &z_kn[k, 0]
+            for j in range(n):
+                peak[j] = z[j] if z[j] > peak[j] else peak[j]
+        for k in range(classes):
+            z, d = &z_kn[k, 0], &dz_kn[k, 0]
+            for j in range(n):
+                d[j] = _exp[real](<real>(z[j] - peak[j]))
+                total[j] += d[j]
+        for j in range(n):
+            loss += log(total[j]) + peak[j] - z_kn[labels_n[j], j]
+            total[j] = scale / total[j]
+        for k in range(classes):
+            d = &dz_kn[k, 0]
+            for j in range(n):
+                d[j] = <real>(d[j] * total[j])
+        for j in range(n):
+            dz_kn[labels_n[j], j] -= <real>scale
+    return loss
+
+
+def softmax_score(const real[:, ::1] z_kn, const long long[::1] labels_n):
+    """Returns (sum of the cross-entropies, number of examples whose label has the highest score).
+
+    Ties go to the lowest class. A column with a NaN counts as wrong, and the sum is then a NaN.
+    """
+    cdef Py_ssize_t classes = z_kn.shape[0], n = z_kn.shape[1], k, j, best
+    cdef double loss = 0, total, peak
+    cdef Py_ssize_t right = 0
+    assert labels_n.shape[0] == n
+    if n == 0 or classes == 0:
+        return 0.0, 0
+    with nogil:
+        for j in range(n):
+            best = 0
+            for k in range(1, classes):
+                if z_kn[k, j] > z_kn[best, j]:
+                    best = k
+            peak, total = z_kn[best, j], 0
+            for k in range(classes):
+                total += exp(z_kn[k, j] - peak)
+            loss += log(total) + peak - z_kn[labels_n[j], j]
+            if best == labels_n[j] and total == total:
+                right += 1
+    return loss, right

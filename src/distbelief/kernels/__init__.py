@@ -1,0 +1,21 @@
+"""Compiled loops over float buffers (sources below pyx/): no MPI, no policy, no Python objects.
+
+Each takes C-contiguous arrays of one float type, float32 or float64, outputs last, and releases the GIL.
+"""
+
+from distbelief.kernels.batch import gather_columns
+from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
+from distbelief.kernels.update import accrue, adagrad, sgd
+
+__all__ = [
+    "ACTIVATIONS",
+    "accrue",
+    "adagrad",
+    "dense_backward",
+    "dense_forward",
+    "gather_columns",
+    "sgd",
+    "softmax_cross_entropy",
+    "softmax_score",
+]

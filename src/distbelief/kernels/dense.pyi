@@ -1,0 +1,17 @@
+import numpy as np
+
+ACTIVATIONS: dict[str, int]
+
+def dense_forward(
+    w_oi: np.ndarray, b_o: np.ndarray, x_in: np.ndarray, activation: int, y_on: np.ndarray
+) -> None: ...
+def dense_backward(
+    w_oi: np.ndarray,
+    x_in: np.ndarray,
+    y_on: np.ndarray,
+    activation: int,
+    dy_on: np.ndarray,
+    dw_oi: np.ndarray,
+    db_o: np.ndarray,
+    dx_in: np.ndarray,
+) -> None: ...

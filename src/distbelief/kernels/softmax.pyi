@@ -1,0 +1,6 @@
+import numpy as np
+
+def softmax_cross_entropy(
+    z_kn: np.ndarray, labels_n: np.ndarray, scale: float, dz_kn: np.ndarray, scratch_2n: np.ndarray
+) -> float: ...
+def softmax_score(z_kn: np.ndarray, labels_n: np.ndarray) -> tuple[float, int]: ...
