@@ -60,3 +60,13 @@ def accrue(real[::1] parameters, real[::1] accrued, const real[::1] gradient, do
             parameters[i] -= r * g
             stray |= g - g != 0  # NaN, if g is a NaN or infinite
     return not stray
+
+
+def all_finite(const real[::1] values):
+    """Whether no number of `values` is a NaN or infinite."""
+    cdef Py_ssize_t i
+    cdef int stray = 0
+    with nogil:
+        for i in range(values.shape[0]):
+            stray |= values[i] - values[i] != 0
+    return not stray

@@ -1,0 +1,1 @@
+"""The training procedures, each readable beside the paper."""

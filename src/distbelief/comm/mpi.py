@@ -66,9 +66,7 @@ class MpiRequest:
             self._pieces.pop()
             if self._receives and status.Get_count(MPI.BYTE) != expected:
                 source = status.Get_source()
-                raise ValueError(
-                    f"received {status.Get_count(MPI.BYTE)} bytes from rank {source}, {expected} expected"
-                )
+                raise ValueError(f"received {status.Get_count(MPI.BYTE)} bytes from rank {source}, {expected} expected")
         return True
 
 

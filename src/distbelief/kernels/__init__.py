@@ -6,12 +6,13 @@ Each takes C-contiguous arrays of one float type, float32 or float64, outputs la
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
-from distbelief.kernels.update import accrue, adagrad, sgd
+from distbelief.kernels.update import accrue, adagrad, all_finite, sgd
 
 __all__ = [
     "ACTIVATIONS",
     "accrue",
     "adagrad",
+    "all_finite",
     "dense_backward",
     "dense_forward",
     "gather_columns",

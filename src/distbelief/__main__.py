@@ -1,0 +1,5 @@
+import sys
+
+from distbelief.cli import main
+
+sys.exit(main())

@@ -1,0 +1,93 @@
+"""What travels between the coordinator and the other ranks: reports to it, orders from it."""
+
+import numpy as np
+
+from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Envelope
+from distbelief.server.messages import record
+
+REPORT, ORDER = 10, 11  # tags
+
+# Kinds of reports. READY: a shard serves. PROGRESS: a replica trains. FAULT: it met a number that is not finite.
+# FINISHED: it is through, and all its pushes are applied.
+READY, PROGRESS, FAULT, FINISHED = range(4)
+
+REPORT_RECORD = np.dtype(
+    [
+        ("kind", "<i4"),
+        ("replica", "<i4"),
+        ("step", "<i8"),  # all numbers are of this replica, and since the beginning
+        ("examples", "<i8"),
+        ("loss", "<f8"),  # of the latest minibatch
+        ("bytes_fetched", "<i8"),
+        ("bytes_pushed", "<i8"),
+        ("seconds_waiting", "<f8"),
+    ]
+)
+
+# Kinds of orders. START: train. STOP: finish early. END: everything is done, leave. GIVE_UP: leave, training has
+# failed. TICK: the coordinator lives.
+START, STOP, END, GIVE_UP, TICK = range(5)
+
+ORDER_RECORD = np.dtype([("kind", "<i4")])
+
+
+class Orders:
+    """A rank's ear for the coordinator. Also the part of a rank's loop that ends it (`tags`, `take`, `finished`)."""
+
+    tags = (ORDER,)
+
+    def __init__(self, endpoint: Endpoint, coordinator: int, timeout: float):
+        self._endpoint = endpoint
+        self._coordinator = coordinator
+        self._timeout = timeout
+        self._heard = endpoint.clock()
+        self._given: set[int] = set()
+
+    @property
+    def finished(self) -> bool:
+        return bool(self._given & {END, GIVE_UP})
+
+    @property
+    def failed(self) -> bool:
+        """Told that training has failed."""
+        return GIVE_UP in self._given
+
+    @property
+    def stopped(self) -> bool:
+        """Told to stop training, or to leave."""
+        self._hear()
+        return bool(self._given & {STOP, END, GIVE_UP})
+
+    def take(self, envelope: Envelope) -> None:
+        """Receive the order that waits in `envelope`. Local."""
+        order = np.zeros(1, ORDER_RECORD)
+        request = self._endpoint.receive(order, envelope.source, ORDER)
+        self._endpoint.wait_all([request], self._timeout, f"an order from rank {envelope.source}")
+        self._given.add(int(order["kind"][0]))
+        self._heard = self._endpoint.clock()
+
+    def work(self) -> float:
+        """Seconds until the coordinator's silence is too long; raises DeadlineExpired when it is."""
+        silence = self._endpoint.clock() - self._heard
+        if silence >= self._timeout:
+            raise DeadlineExpired(
+                f"rank {self._endpoint.rank} waited {silence:.0f} s for the coordinator on rank {self._coordinator}"
+            )
+        return self._timeout - silence
+
+    def wait(self, *kinds: int) -> None:
+        """Wait until one of `kinds` has been ordered."""
+        while not self._given & set(kinds):
+            envelope = self._endpoint.wait_message(self.work(), self._coordinator, ORDER)
+            if envelope is not None:
+                self.take(envelope)
+
+    def _hear(self) -> None:
+        while (envelope := self._endpoint.probe(self._coordinator, ORDER)) is not None:
+            self.take(envelope)
+
+
+def report(endpoint: Endpoint, coordinator: int, timeout: float, kind: int, **fields) -> None:
+    """Send a report to the coordinator. Local."""
+    sending = endpoint.send(record(REPORT_RECORD, kind=kind, **fields), coordinator, REPORT)
+    endpoint.wait_all([sending], timeout, f"the coordinator on rank {coordinator} to take a report")

@@ -1,0 +1,87 @@
+"""Downpour SGD (Dean et al. 2012, section 4.1): what every rank of a job does, by its roles.
+
+coordinator (coordinator.py)    starts, evaluates, stops
+shard       (server.service)    applies the gradients that arrive
+replica     (replica.py)        the paper's client loop
+"""
+
+import math
+
+import numpy as np
+
+from distbelief.algorithms.coordination import END, GIVE_UP, READY, Orders, report
+from distbelief.algorithms.coordinator import Coordinator
+from distbelief.algorithms.loop import Part, serve
+from distbelief.algorithms.model import Model, Problem
+from distbelief.algorithms.progress import Listener, Outcome
+from distbelief.algorithms.replica import Replica
+from distbelief.algorithms.roles import Roles
+from distbelief.algorithms.settings import Downpour, Evaluate, Stop
+from distbelief.comm.endpoint import Endpoint, Window
+from distbelief.nn.arena import Arena
+from distbelief.optim import Rule
+from distbelief.server import Client, Placement, Service, Shard
+
+
+def train(
+    endpoint: Endpoint,
+    roles: Roles,
+    problem: Problem,
+    rule: Rule,
+    downpour: Downpour,
+    stop: Stop,
+    evaluate: Evaluate,
+    listener: Listener,
+    timeout: float = 300.0,
+) -> Outcome:
+    """Play this rank's roles until the job is done. Collective over the endpoint.
+
+    `timeout`: seconds that any one wait may take, before DeadlineExpired says who waited for whom.
+    """
+    rank = endpoint.rank
+    model = problem.model()
+    placement = Placement(model.layout.size, len(roles.shards))
+    number = roles.shards.index(rank) if rank in roles.shards else None
+    exposed = 0 if number is None else Shard.window_bytes(placement.intervals[number], model.dtype)
+    window = endpoint.window(exposed)
+    client = Client(endpoint, window, placement, roles.shards, model.dtype, timeout)
+    orders = Orders(endpoint, roles.coordinator, timeout)
+
+    if rank in roles.replicas:
+        Replica(
+            endpoint,
+            client,
+            orders,
+            roles.coordinator,
+            roles.replicas.index(rank),
+            len(roles.replicas),
+            problem,
+            downpour,
+            stop,
+            rule.rate if downpour.local_rate is None else downpour.local_rate,
+            (evaluate.every_examples or math.inf) / (4 * len(roles.replicas)),
+            timeout,
+        ).run()
+        orders.wait(END, GIVE_UP)
+    else:
+        parts: list[Part] = []
+        if number is not None:
+            shard = _shard(problem, model, placement, number, rule, window)
+            parts.append(Service(endpoint, shard, timeout))
+        if rank == roles.coordinator:
+            settings = (downpour, stop, evaluate)
+            coordinator = Coordinator(endpoint, roles, client, problem, settings, timeout, listener)
+            parts.append(coordinator)
+        else:
+            report(endpoint, roles.coordinator, timeout, READY)
+            parts.append(orders)
+        serve(endpoint, parts)
+    window.free()
+    return coordinator.outcome if rank == roles.coordinator else Outcome(orders.failed)
+
+
+def _shard(problem: Problem, model: Model, placement: Placement, number: int, rule: Rule, window: Window) -> Shard:
+    beginning = Arena(model.layout, model.dtype)
+    model.initialise(beginning, problem.seed)
+    interval = placement.intervals[number]
+    return Shard(interval, np.array(beginning.flat[interval.start : interval.stop]), rule, window)

@@ -1,0 +1,34 @@
+"""The loop of a rank that serves: it hands each message that arrives to the part that it is for."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from distbelief.comm.endpoint import Endpoint, Envelope
+
+
+class Part(Protocol):
+    """A role, or a piece of one, on a rank that serves."""
+
+    tags: tuple[int, ...]
+    finished: bool
+
+    def take(self, envelope: Envelope) -> None:
+        """Handle a message with one of `tags` that has arrived."""
+        ...
+
+    def work(self) -> float:
+        """Do a small piece of work; returns the seconds until there may be more (0: at once)."""
+        ...
+
+
+def serve(endpoint: Endpoint, parts: Sequence[Part]) -> None:
+    """Run `parts` on this rank until one of them has finished. Local; raises what they raise."""
+    by_tag = {tag: part for part in parts for tag in part.tags}
+    while not any(part.finished for part in parts):
+        rest = min(part.work() for part in parts)
+        envelope = endpoint.wait_message(rest) if rest > 0 else endpoint.probe()
+        if envelope is None:
+            continue
+        if envelope.tag not in by_tag:
+            raise RuntimeError(f"rank {endpoint.rank}: unknown tag {envelope.tag} from rank {envelope.source}")
+        by_tag[envelope.tag].take(envelope)

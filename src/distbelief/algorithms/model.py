@@ -1,0 +1,64 @@
+"""What the algorithms know of a model and of its data: any gradient-based model will do."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from distbelief.nn.arena import Arena, Layout
+
+
+class Batch(Protocol):
+    """A minibatch; what else it holds is between the problem and its model."""
+
+    @property
+    def size(self) -> int: ...
+
+
+class Model(Protocol):
+    """Named parameter tensors and the gradient of a loss by them. `nn.Network` is one."""
+
+    layout: Layout
+    dtype: np.dtype
+
+    def initialise(self, parameters: Arena, seed: int) -> None:
+        """Fill `parameters` with the beginning that `seed` names, the same on every rank. Local."""
+        ...
+
+    def gradient(self, parameters: Arena, batch: Any, gradient: Arena) -> float:
+        """The mean loss over `batch`; overwrites `gradient` with its gradient. Local."""
+        ...
+
+    def score(self, parameters: Arena, batch: Any) -> tuple[float, int]:
+        """The sum of the losses over `batch`, and the number of its examples that are classified rightly. Local."""
+        ...
+
+    def flops(self, examples: int) -> float:
+        """Floating-point operations of `score` on `examples` (a gradient: three times that), for virtual time."""
+        ...
+
+
+class Epochs(Protocol):
+    """One replica's part of the training data."""
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The minibatches of one pass, in an order of its own. A batch is valid until the next one."""
+        ...
+
+
+class Problem(Protocol):
+    """A model with its data, as one rank sees them."""
+
+    seed: int
+
+    def model(self) -> Model:
+        """A new model with buffers of its own."""
+        ...
+
+    def batches(self, replica: int, replicas: int) -> Epochs:
+        """The part of the training data that `replica` of `replicas` reads."""
+        ...
+
+    def held_out(self) -> Iterator[Batch]:
+        """The examples that no replica trains on, for evaluation."""
+        ...

@@ -1,0 +1,79 @@
+"""What a training procedure tells of itself while it runs, and what it leaves."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from distbelief.nn.arena import Arena
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training has come."""
+
+    time: float
+    """Seconds since training began."""
+    step: int
+    """Steps of all replicas together."""
+    examples: int
+    train_loss: float
+    """Mean loss of the latest minibatches."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The parameters of one moment, tried on the held-out examples: a record of metrics.jsonl."""
+
+    time: float
+    """Seconds since training began."""
+    step: int
+    """Steps of all replicas together."""
+    examples: int
+    loss: float
+    accuracy: float
+    train_loss: float | None
+    """Mean loss of the latest minibatches; None before the first."""
+    examples_per_s: float
+    staleness: list[float] = field(default_factory=list)
+    """Per shard: the mean staleness of its updates so far. Empty for serial training."""
+    staleness_max: list[int] = field(default_factory=list)
+    updates: list[int] = field(default_factory=list)
+    """Per shard: the updates it has applied."""
+    bytes_fetched: int = 0
+    bytes_pushed: int = 0
+    seconds_waiting: float = 0.0
+    """Seconds that replicas waited for fetches and pushes, summed over replicas."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why training ended early: a loss or a gradient that is not finite."""
+
+    replica: int
+    step: int
+    """The replica's own step, counted from 1."""
+    loss: float
+
+    def __str__(self) -> str:
+        what = "the gradient has a NaN or infinity" if math.isfinite(self.loss) else f"the loss is {self.loss:g}"
+        return f"{what} at step {self.step} of replica {self.replica}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training leaves. Ranks other than the coordinator's learn only whether it failed."""
+
+    failed: bool
+    parameters: Arena | None = None
+    """The last parameters whose loss on the held-out examples was finite."""
+    evaluation: Evaluation | None = None
+    """What they scored; None if training failed before the first evaluation."""
+    fault: Fault | None = None
+
+
+class Listener(Protocol):
+    """Hears of progress, on the coordinator's rank alone."""
+
+    def progress(self, progress: Progress) -> None: ...
+
+    def evaluated(self, evaluation: Evaluation) -> None: ...

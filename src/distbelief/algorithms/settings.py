@@ -1,0 +1,36 @@
+"""The settings of the training procedures, as they stand in a configuration."""
+
+from typing import Annotated
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Downpour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Downpour SGD (Dean et al. 2012, section 4.1)."""
+
+    n_fetch: Count = 1
+    """Steps from one fetch of the parameters to the next."""
+    n_push: Count = 1
+    """Steps from one push of the accrued gradient to the next."""
+    warmstart: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Steps during which replica 0 trains alone."""
+    local_rate: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """The rate of a replica's local step; None: the rule's rate."""
+
+
+class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When training ends: whichever comes first."""
+
+    epochs: Count | None = None
+    """Passes of every replica over its part of the data."""
+    seconds: Seconds | None = None
+
+
+class Evaluate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often the parameters are tried on the held-out examples. They are tried at the beginning and the end too."""
+
+    every_examples: Count | None = None
+    """Examples that all replicas together have trained on, from one evaluation to the next."""

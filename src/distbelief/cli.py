@@ -1,0 +1,98 @@
+"""The command line: `distbelief train | evaluate | info | data`."""
+
+import argparse
+import os
+import sys
+import traceback
+
+from distbelief import __version__
+from distbelief.errors import UserError
+from distbelief.launch.agreement import Elsewhere
+from distbelief.launch.world import abort, promised_rank, promised_size
+
+
+class _Parser(argparse.ArgumentParser):
+    """Bad arguments become UserErrors: under mpirun one rank says it, not all."""
+
+    def error(self, message: str):
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="distbelief", description="Large scale distributed deep networks on CPU clusters.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    train = commands.add_parser("train", help="train a network; under mpirun, by Downpour SGD")
+    train.add_argument("config", metavar="CONFIG", help="a TOML file")
+    train.add_argument("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[])
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="try the parameters of a run on its test examples")
+    evaluate.add_argument("folder", metavar="RUN", help="a run's folder")
+    evaluate.set_defaults(run=_evaluate)
+
+    info = commands.add_parser("info", help="versions, BLAS, MPI, CPU features, threads")
+    info.set_defaults(run=_info)
+
+    data = commands.add_parser("data", help="provide a dataset")
+    data.add_argument("name", choices=["fashion-mnist"])
+    data.add_argument("--to", required=True, metavar="DIR")
+    data.set_defaults(run=_data)
+    return parser
+
+
+def _train(arguments) -> int:
+    from distbelief.launch.training import train
+
+    return train(arguments.config, arguments.settings)
+
+
+def _evaluate(arguments) -> int:
+    from distbelief.launch.evaluation import evaluate
+
+    which, loss, accuracy = evaluate(arguments.folder)
+    print(f"{which} accuracy {accuracy:.4f}  (loss {loss:.4f})")
+    return 0
+
+
+def _info(arguments) -> int:
+    from distbelief.launch.information import information
+
+    lines = information()
+    if promised_rank() == 0:
+        print("\n".join(lines))
+    return 0
+
+
+def _data(arguments) -> int:
+    from distbelief.data import provide_fashion_mnist
+
+    provide_fashion_mnist(arguments.to)
+    return 0
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command in `words` (default: the program's) and return its exit code.
+
+    0: done. 2: bad input, with one line on stderr from one rank. A Python exception on any rank prints its traceback
+    and ends all ranks with code 1.
+    """
+    # Before any BLAS is loaded: one thread for each rank unless the user says otherwise.
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    try:
+        arguments = _parser().parse_args(words)
+        return arguments.run(arguments)
+    except Elsewhere:
+        return 2
+    except UserError as error:
+        if promised_rank() == 0:
+            print(f"distbelief: error: {error}", file=sys.stderr, flush=True)
+        return 2
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+        if promised_size() is not None:
+            abort(1)
+        return 1

@@ -1,0 +1,91 @@
+"""Minibatches, assembled feature-first for the network by a compiled kernel."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from distbelief.data.dataset import Dataset
+from distbelief.data.shuffle import random_order
+from distbelief.kernels import gather_columns
+
+
+class Batch(NamedTuple):
+    """Some examples, last axis over examples.
+
+    x_in: `[features, n]`, float32 or float64, C-contiguous. An example of shape `[H, W, C]` is flattened in that
+    order, so `x_in.reshape(H, W, C, n)` is the image batch, without a copy.
+    labels: int64 `[n]`.
+    """
+
+    x_in: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Number of examples in the batch."""
+        return len(self.labels)
+
+
+class Batches:
+    """The batches of one reader of a dataset: shuffled epochs for training, file order for evaluation.
+
+    There is one buffer: **the inputs of a batch are valid until the next one is asked for**, from any iterator of
+    this object. Two that must live at the same time take two `Batches`. Local.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        indices: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        stream: int = 0,
+        scale: float = 1.0,
+        shift: float = 0.0,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        """Read the examples `indices` (integers, any order) of `dataset`, `batch_size` at a time.
+
+        Inputs become `x * scale + shift` in `dtype`, float32 or float64. Epochs are shuffled by (`seed`, `stream`,
+        epoch); `stream` is the number of the replica.
+        """
+        assert batch_size >= 1, batch_size
+        # File order: what is read should not depend on how the caller listed it.
+        self._indices = np.sort(np.asarray(indices, dtype=np.int64))
+        self._source_nf = dataset.source_nf
+        self._labels = dataset.labels
+        self._batch_size = batch_size
+        self._seed = seed
+        self._stream = stream
+        self._scale = float(scale)
+        self._shift = float(shift)
+        self._buffer = np.empty(dataset.features * min(batch_size, len(self._indices)), dtype=dtype)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in one epoch, a smaller last one included."""
+        return -(-len(self._indices) // self._batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Every example once, in an order of its own for every epoch; the last batch may be smaller.
+
+        The order depends on the indices, seed, stream and epoch alone: it is the same on every machine, and an
+        epoch can be started again without those before it.
+        """
+        return self._in_batches(self._indices[random_order(len(self._indices), self._seed, self._stream, epoch)])
+
+    def in_order(self) -> Iterator[Batch]:
+        """Every example once, in file order; the last batch may be smaller."""
+        return self._in_batches(self._indices)
+
+    def _in_batches(self, indices: np.ndarray) -> Iterator[Batch]:
+        for start in range(0, len(indices), self._batch_size):
+            rows = indices[start : start + self._batch_size]
+            features = self._source_nf.shape[1]
+            # The front of a flat buffer, so that a smaller batch is contiguous too.
+            x_in = self._buffer[: features * len(rows)].reshape(features, len(rows))
+            gather_columns(self._source_nf, rows, self._scale, self._shift, x_in)
+            yield Batch(x_in, self._labels[rows])

@@ -1,0 +1,69 @@
+"""A configuration made real: its data opened and checked, its network built."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from distbelief.config import Config, Files
+from distbelief.data import Batch, Batches, Dataset, held_out, open_dataset, part
+from distbelief.nn import Dense, Network
+
+# Examples that an evaluation scores at once: between two of them rank 0 serves its shard.
+EVALUATION_BATCH = 250
+
+
+class Experiment:
+    """The problem of one configuration, as the algorithms see it (algorithms.model.Problem). All methods are Local."""
+
+    def __init__(self, config: Config):
+        """Opens the data. Raises UserError if files are missing or broken, or do not fit the network."""
+        self.seed = config.seed
+        self._config = config
+        self._train = self._open(config.data.train)
+        self._test = self._open(config.data.test) if config.data.test else None
+        self._training, self._held_out = held_out(self._train.examples, config.data.held_out, config.seed)
+
+    @property
+    def training_examples(self) -> int:
+        return self._training.size
+
+    def model(self) -> Network:
+        """A new network with buffers for minibatches and evaluation batches."""
+        network = self._config.network
+        widths = [network.inputs, *(layer.outputs for layer in network.layers)]
+        layers = [
+            Dense(f"dense{i}", widths[i], layer.outputs, layer.activation) for i, layer in enumerate(network.layers)
+        ]
+        return Network(layers, max(self._config.data.batch, EVALUATION_BATCH), np.dtype(network.dtype))
+
+    def batches(self, replica: int, replicas: int) -> Batches:
+        """The minibatches of one replica's part; raises UserError if the part is empty."""
+        indices = part(self._training, replica, replicas)
+        return self._read(self._train, indices, self._config.data.batch, stream=replica)
+
+    def held_out(self) -> Iterator[Batch]:
+        return self._read(self._train, self._held_out, EVALUATION_BATCH).in_order()
+
+    def test(self) -> Iterator[Batch] | None:
+        """The test examples in file order; None if the configuration names none."""
+        if self._test is None:
+            return None
+        return self._read(self._test, np.arange(self._test.examples), EVALUATION_BATCH).in_order()
+
+    def _open(self, files: Files) -> Dataset:
+        dataset = open_dataset(files.inputs, files.labels)
+        dataset.check(self._config.network.inputs, self._config.network.layers[-1].outputs)
+        return dataset
+
+    def _read(self, dataset: Dataset, indices: np.ndarray, batch: int, stream: int = 0) -> Batches:
+        data, dtype = self._config.data, np.dtype(self._config.network.dtype)
+        return Batches(
+            dataset,
+            indices,
+            batch,
+            seed=self.seed,
+            stream=stream,
+            scale=data.scale,
+            shift=data.shift,
+            dtype=dtype,
+        )

@@ -1,0 +1,57 @@
+"""Agreement at the start: either every rank is ready to work, or every rank ends, and one says why."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from distbelief.comm.endpoint import Endpoint
+from distbelief.errors import UserError
+
+_TAG = 20
+_LENGTH = 1000  # bytes of a message; longer ones are cut
+_TIMEOUT = 600.0  # a cold file system may take its time
+
+Result = TypeVar("Result")
+
+
+class Elsewhere(UserError):
+    """Another rank has said what is wrong."""
+
+
+def agree(endpoint: Endpoint, prepare: Callable[[], Result]) -> Result:
+    """Call `prepare` on every rank and return what it returns here. Collective over the endpoint.
+
+    If it raises UserError on any rank, every rank raises: rank 0 the error of the lowest such rank, the others
+    Elsewhere.
+    """
+    result, text = None, ""
+    try:
+        result = prepare()
+    except UserError as error:
+        text = str(error)
+    mine = np.zeros(_LENGTH, np.uint8)
+    mine[: min(len(text.encode()), _LENGTH)] = np.frombuffer(text.encode()[:_LENGTH], np.uint8)
+    verdict = np.zeros(1, np.int64)
+    if endpoint.rank == 0:
+        said = _collect(endpoint, mine)
+        wrong = [rank for rank, words in enumerate(said) if words]
+        verdict[0] = bool(wrong)
+        telling = [endpoint.send(verdict, rank, _TAG) for rank in range(1, endpoint.size)]
+        endpoint.wait_all(telling, _TIMEOUT, "all ranks to hear whether the job begins")
+        if wrong:
+            raise UserError(said[wrong[0]] if wrong[0] == 0 else f"rank {wrong[0]}: {said[wrong[0]]}")
+    else:
+        endpoint.wait_all([endpoint.send(mine, 0, _TAG)], _TIMEOUT, "rank 0 to hear that this rank is ready")
+        endpoint.wait_all([endpoint.receive(verdict, 0, _TAG)], _TIMEOUT, "rank 0 to say whether the job begins")
+        if verdict[0]:
+            raise Elsewhere(text)
+    return result
+
+
+def _collect(endpoint: Endpoint, mine: np.ndarray) -> list[str]:
+    words = np.zeros((endpoint.size, _LENGTH), np.uint8)
+    words[0] = mine
+    hearing = [endpoint.receive(words[rank], rank, _TAG) for rank in range(1, endpoint.size)]
+    endpoint.wait_all(hearing, _TIMEOUT, "all ranks to be ready")
+    return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in words]

@@ -1,0 +1,25 @@
+"""`distbelief evaluate`: the parameters of a finished run, tried on its test examples."""
+
+from pathlib import Path
+
+from distbelief import checkpoint
+from distbelief.algorithms.scoring import score
+from distbelief.config import load
+from distbelief.errors import UserError
+from distbelief.experiment import Experiment
+from distbelief.report import CONFIG, PARAMETERS
+
+
+def evaluate(folder: str) -> tuple[str, float, float]:
+    """(which examples, mean loss, accuracy) of the run in `folder`: test examples, or held-out ones without. Local.
+
+    Raises UserError if the folder holds no run.
+    """
+    if not (Path(folder) / CONFIG).exists():
+        raise UserError(f"{folder}: not a run's folder, it has no {CONFIG}")
+    experiment = Experiment(load(Path(folder) / CONFIG))
+    model = experiment.model()
+    parameters = checkpoint.load(Path(folder) / PARAMETERS, model.layout, model.dtype)
+    test = experiment.test()
+    which, batches = ("held out", experiment.held_out()) if test is None else ("test", test)
+    return which, *score(model, parameters, batches)

@@ -1,0 +1,53 @@
+"""The flat parameter vector: named tensors as intervals of one contiguous array."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Tensor(NamedTuple):
+    """Where a logical tensor lies in the flat vector: elements start..stop-1, in C order."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+class Layout:
+    """The order, shapes and places of a model's tensors; the same on every rank.
+
+    `shapes` maps logical names to shapes; the vector is their concatenation in that order, without gaps.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]):
+        self.tensors: list[Tensor] = []
+        self.size = 0
+        for name, shape in shapes.items():
+            stop = self.size + math.prod(shape)
+            self.tensors.append(Tensor(name, tuple(shape), self.size, stop))
+            self.size = stop
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {tensor.name: tensor.shape for tensor in self.tensors}
+
+
+class Arena:
+    """One flat array and a view of it for every tensor of a layout. Changing either changes both."""
+
+    def __init__(self, layout: Layout, dtype: np.dtype | type = np.float32, flat: np.ndarray | None = None):
+        """Zeros, or a view of `flat`, shape (layout.size,)."""
+        self.layout = layout
+        self.flat = np.zeros(layout.size, dtype) if flat is None else flat
+        if self.flat.shape != (layout.size,):
+            raise ValueError(f"the flat vector has shape {self.flat.shape}, the layout needs ({layout.size},)")
+        self._views = {t.name: self.flat[t.start : t.stop].reshape(t.shape) for t in layout.tensors}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)

@@ -1,0 +1,119 @@
+"""What a run tells: its folder, and the lines that rank 0 prints."""
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+from distbelief import checkpoint
+from distbelief.algorithms.progress import Evaluation, Outcome, Progress
+from distbelief.config import Config, dump
+from distbelief.errors import UserError
+
+CONFIG, METRICS, PARAMETERS, RESULT = "config.toml", "metrics.jsonl", "parameters.safetensors", "result.json"
+# Plain progress lines of a batch log come no oftener than this (seconds); the live line of a terminal, faster.
+PLAIN_SECONDS, LIVE_SECONDS = 10.0, 0.2
+
+
+class RunFolder:
+    """The files of one run: config.toml, metrics.jsonl, parameters.safetensors, and at the end result.json."""
+
+    def __init__(self, folder: str | Path):
+        self.path = Path(folder)
+
+    def check(self, overwrite: bool) -> None:
+        """Raises UserError if the folder already holds a run, or cannot be made. Changes nothing."""
+        held = [name for name in (CONFIG, METRICS, PARAMETERS, RESULT) if (self.path / name).exists()]
+        if held and not overwrite:
+            raise UserError(
+                f"run.folder: {self.path} already holds a run ({', '.join(held)}); "
+                "name another folder or set run.overwrite=true"
+            )
+        existing = next(p for p in (self.path, *self.path.parents) if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise UserError(f"run.folder: {self.path} cannot be made: {existing} is not a folder we may write to")
+
+    def begin(self, config: Config) -> None:
+        """Make the folder with the resolved configuration, without the files of an earlier run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name in (METRICS, PARAMETERS, RESULT):
+            (self.path / name).unlink(missing_ok=True)
+        self._write(CONFIG, dump(config))
+        self._write(METRICS, "")
+
+    def record(self, evaluation: Evaluation) -> None:
+        """Append one line to metrics.jsonl."""
+        with open(self.path / METRICS, "a") as metrics:
+            metrics.write(json.dumps(dataclasses.asdict(evaluation)) + "\n")
+
+    def end(self, outcome: Outcome, result: dict) -> None:
+        """Write the parameters and, last of all, result.json: a run that has one is complete."""
+        checkpoint.save(self.path / PARAMETERS, outcome.parameters)
+        self._write(RESULT, json.dumps(result, indent=2) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        partial = self.path / f".{name}.partial"
+        partial.write_text(text)
+        os.replace(partial, self.path / name)
+
+
+class Reporter:
+    """Hears of a run's progress (algorithms.progress.Listener): prints it and keeps its record."""
+
+    def __init__(self, folder: RunFolder, examples: float, seconds: float, out=None):
+        """`examples`, `seconds`: how long the run goes on at most (infinite if not limited)."""
+        self._folder = folder
+        self._examples = examples
+        self._seconds = seconds
+        self._out = sys.stdout if out is None else out
+        self._live = is_terminal(self._out)
+        self._printed = -math.inf
+        self._line = 0  # length of the live line that stands there
+
+    def progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._printed < (LIVE_SECONDS if self._live else PLAIN_SECONDS):
+            return
+        self._printed = now
+        done = max(progress.examples / self._examples, progress.time / self._seconds)
+        text = (
+            f"{done:4.0%}  {progress.time:6.1f} s  {progress.examples:>9} examples  "
+            f"{progress.examples / max(progress.time, 1e-9):8.0f} examples/s  train loss {progress.train_loss:.4f}"
+        )
+        if self._live:
+            self._out.write("\r" + text.ljust(self._line))
+            self._line = len(text)
+            self._out.flush()
+        else:
+            self.say(text)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self._folder.record(evaluation)
+        self._printed = time.monotonic()
+        stale = f"  staleness {mean(evaluation.staleness):.2f}" if evaluation.staleness else ""
+        self.say(
+            f"held out at {evaluation.examples:>9} examples, {evaluation.time:6.1f} s: "
+            f"loss {evaluation.loss:.4f}  accuracy {evaluation.accuracy:.4f}{stale}"
+        )
+
+    def say(self, text: str) -> None:
+        """Print one line, in place of the live line."""
+        if self._line:
+            self._out.write("\r" + " " * self._line + "\r")
+            self._line = 0
+        print(text, file=self._out, flush=True)
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def is_terminal(stream) -> bool:
+    """Whether somebody watches `stream`. mpirun gives ranks a pseudo-terminal of no size, in batch jobs too."""
+    try:
+        return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,34 @@
+"""Runs the endpoint suite on MPI: `mpiexec -n 4 python -m mpi4py endpoint_checks.py NAME...`, or `all`.
+
+Rank 0 prints the name of each check before it starts, and "all passed" at the end: an exit code of zero alone
+proves nothing.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests folder: this program is no part of a package
+
+from comm import collective_suite, suite  # noqa: E402
+
+from distbelief.comm import mpi  # noqa: E402
+
+CHECKS = {**suite.CHECKS, **collective_suite.CHECKS}
+
+
+def main(names: list[str]) -> None:
+    """Run the checks, each on an endpoint of its own: a slower rank must not see a later check's messages."""
+    world = mpi.world()
+    if world.size != suite.RANKS:
+        raise SystemExit(f"{world.size} ranks, the checks are for {suite.RANKS}")
+    for name in list(CHECKS) if names == ["all"] else names:
+        if world.rank == 0:
+            print(name, flush=True)
+        CHECKS[name](world.split(0, world.rank))
+    world.split(0, world.rank)  # no rank says goodbye before all have passed
+    if world.rank == 0:
+        print("all passed", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
