@@ -228,7 +228,9 @@ def check_messages_to_itself(endpoint: Endpoint) -> None:
 
 
 def check_wrong_size(endpoint: Endpoint) -> None:
-    lengths = [(5, 4), (4, 5), (100_000, 4), (100_000, 100_001), (0, 1), (1, 0)]
+    # No long message into a short buffer: Open MPI 5.0 with single-copy transfers (CMA) reports the truncation, but
+    # writes the whole message first. Rest of that promise: test_sim_mistakes.
+    lengths = [(5, 4), (4, 5), (100_000, 100_001), (0, 1), (1, 0)]
     for index, (sent, expected) in enumerate(lengths):
         if endpoint.rank == 0:
             with expect(ValueError, str(8 * expected)):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from mpi.processes import TOKEN_VARIABLE, kill_all, leftovers, signal_all, wait_until_gone
+from mpi.processes import kill_all, leftovers, signal_all, wait_until_gone
 
 ENVIRONMENT = {
     # Tests run as root in containers, with more ranks than cores.
@@ -33,6 +33,9 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
+
+TOKEN_VARIABLE = "DISTBELIEF_TEST_RUN"
+"""Carries a value of its own in each run: what a process of the run is known by."""
 
 GRACE = 5.0
 """Seconds that the last processes may take to end once mpiexec has returned."""
@@ -88,6 +91,7 @@ def run(
     if mpiexec is None:
         raise FileNotFoundError("no mpiexec, neither beside this Python nor on PATH")
     token = uuid.uuid4().hex
+    mark = f"{TOKEN_VARIABLE}={token}"
     # Files, for nobody empties a pipe while we wait. The folder also takes what Open MPI leaves when it is killed.
     with (
         tempfile.TemporaryDirectory(prefix="mpi-", ignore_cleanup_errors=True) as scratch,
@@ -110,25 +114,25 @@ def run(
             try:
                 process.wait(timeout)
             except subprocess.TimeoutExpired:
-                _stop(process, token)
+                _stop(process, mark)
                 raise RunFailed(f"not done after {timeout:g} s: {command}\n{_read_output(out, err)}") from None
             seconds = time.monotonic() - started
-            if remaining := wait_until_gone(token, GRACE):
-                kill_all(token)
+            if remaining := wait_until_gone(mark, GRACE):
+                kill_all(mark)
                 raise RunFailed(f"mpiexec returned and left {remaining}\n{_read_output(out, err)}")
             return Completed(process.returncode, _read(out), _read(err), seconds)
         finally:
-            kill_all(token)  # also when a test is interrupted
+            kill_all(mark)  # also when a test is interrupted
 
 
-def _stop(process: subprocess.Popen, token: str) -> None:
+def _stop(process: subprocess.Popen, mark: str) -> None:
     """Have the ranks print their stacks, then kill all."""
-    signal_all([rank for rank in leftovers(token) if "faulthandler" in rank.command.split()], signal.SIGABRT)
+    signal_all([rank for rank in leftovers(mark) if "faulthandler" in rank.command.split()], signal.SIGABRT)
     try:
         process.wait(1.0)  # mpiexec passes on what they print
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-    kill_all(token)
+    kill_all(mark)
     process.wait()
 
 

@@ -124,8 +124,10 @@ class Coordinator:
         return self._look_for_silence()
 
     def _let_loose(self) -> None:
-        """Warmstart: the other replicas start once replica 0 has taken so many steps alone."""
-        if not self._warm and (self._reports["step"][0] >= self._downpour.warmstart or self._stopping):
+        """Warmstart: the other replicas start once replica 0 has taken so many steps alone, or all that it has."""
+        first = self._reports[0]
+        warm = first["step"] >= self._downpour.warmstart or first["kind"] == FINISHED or self._stopping
+        if warm and not self._warm:
             self._warm = True
             self._heard[:] = self._endpoint.clock()
             self._order(START, self._roles.replicas[1:])

@@ -77,9 +77,10 @@ class Replica:
                     self._start_fetching()
                 self._install_if_fetched(wait=self._step == 0)
                 self._loss = self._model.gradient(self._parameters, batch, self._gradient)
-                self._endpoint.charge(flops=3 * self._model.flops(batch.size))
                 self._step += 1
                 finite = accrue(self._parameters.flat, self._accrued, self._gradient.flat, self._rate)
+                # The local step reads or writes five vectors.
+                self._endpoint.charge(3 * self._model.flops(batch.size), 5 * self._parameters.flat.nbytes)
                 if not (finite and math.isfinite(self._loss)):
                     return False
                 self._accrued_steps += 1

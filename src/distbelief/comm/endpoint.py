@@ -13,7 +13,10 @@ ANY = -1  # any source, any tag
 
 
 class Envelope(NamedTuple):
-    """What a probe tells of a message that has arrived and waits to be received."""
+    """What a probe tells of a message that has arrived and waits to be received.
+
+    `nbytes` is exact up to 1 GiB; MPI may report 1 GiB for a longer message.
+    """
 
     source: int
     tag: int
@@ -70,7 +73,9 @@ class Endpoint(Protocol):
     def receive(self, buffer: np.ndarray, source: int, tag: int) -> Request:
         """Start receiving into `buffer` from exactly `source` and `tag`. Local.
 
-        Raises ValueError (here or when waited for) if the message that comes is not of `buffer.nbytes` bytes.
+        Raises ValueError (when waited for) if the message that comes is not of `buffer.nbytes` bytes. Do not count
+        on it for a message that is longer: Open MPI has been seen to write past the buffer before it says so. Where
+        the size is in doubt, look at the envelope first.
         """
         ...
 

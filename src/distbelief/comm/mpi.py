@@ -16,6 +16,7 @@ from mpi4py import MPI  # noqa: E402  (the thread level must be set before)
 
 # MPI counts are C ints: longer transfers travel in pieces, which both sides cut alike.
 PIECE = 1 << 30
+LINE = 64  # bytes of a cache line
 # A wait polls this often before it sleeps: long enough to catch an answer of a busy peer without a sleep.
 SPINS = 40
 # Then it sleeps, longer and longer: an idle rank costs about 3% of a core and answers within 2 ms.
@@ -86,9 +87,10 @@ class MpiWindow:
 
     def __init__(self, comm: MPI.Comm, nbytes: int):
         info = MPI.Info.Create()
-        info.Set("mpi_minimum_memory_alignment", "64")
-        # Some implementations hand out no memory at all for 0 bytes, and then no address to view.
-        self._win = MPI.Win.Allocate(max(nbytes, 64), 1, info, comm)
+        info.Set("mpi_minimum_memory_alignment", str(LINE))
+        # Whole cache lines, as Open MPI packs the ranks of a node back to back; and at least one, as for 0 bytes some
+        # implementations hand out no address to view.
+        self._win = MPI.Win.Allocate(max(-(-nbytes // LINE), 1) * LINE, 1, info, comm)
         info.Free()
         self._win.Lock_all(MPI.MODE_NOCHECK)
         self.local = np.frombuffer(self._win.tomemory(), np.uint8)[:nbytes]

@@ -1,0 +1,150 @@
+"""Updates over flat vectors against NumPy expressions in float64."""
+
+import numpy as np
+import pytest
+
+from distbelief.kernels import accrue, adagrad, all_finite, sgd
+
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+# Around the widths of vector registers, and one that no unrolled loop divides.
+sizes = pytest.mark.parametrize("size", [0, 1, 7, 8, 17, 64, 1009])
+TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
+
+
+def vectors(count, size, dtype):
+    random = np.random.default_rng([count, size])
+    return [random.standard_normal(size).astype(dtype) for _ in range(count)]
+
+
+def assert_close(actual, true):
+    np.testing.assert_allclose(actual, true, rtol=TOLERANCE[actual.dtype.type], atol=TOLERANCE[actual.dtype.type])
+
+
+@sizes
+@dtypes
+def test_sgd(size, dtype):
+    parameters, *gradients = vectors(4, size, dtype)
+    true = parameters.astype(np.float64)
+    for gradient in gradients:
+        gradient.flags.writeable = False
+        sgd(parameters, gradient, 0.3)
+        true -= 0.3 * gradient
+    assert_close(parameters, true)
+
+
+@sizes
+@dtypes
+def test_adagrad_over_a_sequence_of_updates(size, dtype):
+    """Dean et al. 2012, section 4.1: rate / sqrt(sum of squares), the current gradient included."""
+    parameters, *gradients = vectors(21, size, dtype)
+    squares, true_squares, true = np.zeros(size, dtype), np.zeros(size), parameters.astype(np.float64)
+    for gradient in gradients:
+        gradient.flags.writeable = False
+        adagrad(parameters, gradient, squares, 0.1)
+        true_squares += gradient.astype(np.float64) ** 2
+        true -= 0.1 * gradient / np.sqrt(true_squares)
+        assert_close(squares, true_squares)
+    assert_close(parameters, true)
+
+
+@dtypes
+def test_the_first_update_of_adagrad_has_the_size_of_the_rate(dtype):
+    """g / sqrt(g^2): state that left the current gradient out would divide by zero here."""
+    parameters, squares = np.zeros(4, dtype), np.zeros(4, dtype)
+    adagrad(parameters, np.array([1e-3, -7, 1e6, -1e-9], dtype), squares, 0.5)
+    np.testing.assert_allclose(parameters, [-0.5, 0.5, -0.5, 0.5], rtol=1e-6)
+
+
+@dtypes
+def test_a_gradient_of_zero_updates_nothing(dtype):
+    parameters, squares = np.array([3, 4], dtype), np.array([0, 4], dtype)
+    adagrad(parameters, np.zeros(2, dtype), squares, 0.5)
+    np.testing.assert_array_equal(parameters, [3, 4])
+    np.testing.assert_array_equal(squares, [0, 4])
+
+
+@dtypes
+def test_gradients_whose_squares_vanish_never_move_a_parameter_further_than_the_rate(dtype):
+    tiny = np.finfo(dtype).smallest_subnormal
+    parameters, squares = np.zeros(2, dtype), np.zeros(2, dtype)
+    adagrad(parameters, np.array([tiny, -np.sqrt(tiny)], dtype), squares, 0.5)
+    assert np.isfinite(parameters).all() and (np.abs(parameters) <= 0.5).all()
+
+
+@dtypes
+@pytest.mark.parametrize("kernel", ["sgd", "adagrad", "accrue"])
+def test_an_update_of_an_interval_leaves_its_neighbours_alone(kernel, dtype):
+    flats = [np.full(30, 5, dtype) for _ in range(3)]
+    parameters, gradient, other = (flat[4:17] for flat in flats)
+    if kernel == "sgd":
+        sgd(parameters, gradient, 0.1)
+    elif kernel == "adagrad":
+        adagrad(parameters, gradient, other, 0.1)
+    else:
+        accrue(parameters, other, gradient, 0.1)
+    changed = flats[0] != 5
+    assert changed[4:17].all() and not changed[:4].any() and not changed[17:].any()
+    assert (flats[1] == 5).all() and (flats[2][:4] == 5).all() and (flats[2][17:] == 5).all()
+
+
+@sizes
+@dtypes
+def test_accrue_sums_gradients_and_takes_local_steps(size, dtype):
+    parameters, accrued, *gradients = vectors(6, size, dtype)
+    true, true_sum = parameters.astype(np.float64), accrued.astype(np.float64)
+    for gradient in gradients:
+        gradient.flags.writeable = False
+        assert accrue(parameters, accrued, gradient, 0.2) is True
+        true -= 0.2 * gradient
+        true_sum += gradient
+    assert_close(parameters, true)
+    assert_close(accrued, true_sum)
+
+
+@dtypes
+def test_a_rate_of_zero_only_accrues(dtype):
+    parameters, accrued, gradient = vectors(3, 11, dtype)
+    before, expected = parameters.copy(), accrued + gradient
+    accrue(parameters, accrued, gradient, 0.0)
+    np.testing.assert_array_equal(parameters, before)
+    np.testing.assert_array_equal(accrued, expected)
+
+
+@dtypes
+@pytest.mark.parametrize("stray", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [1, 37])
+def test_a_stray_number_is_seen_wherever_it_stands(stray, size, dtype):
+    for place in range(size):
+        gradient = np.ones(size, dtype)
+        gradient[place] = stray
+        assert accrue(np.zeros(size, dtype), np.zeros(size, dtype), gradient, 0.1) is False
+        assert all_finite(gradient) is False
+
+
+@dtypes
+def test_the_largest_and_smallest_numbers_are_finite(dtype):
+    info = np.finfo(dtype)
+    values = np.array([info.max, info.min, info.tiny, info.smallest_subnormal, 0, -0.0], dtype)
+    assert all_finite(values) is True and all_finite(values[:0]) is True
+    assert accrue(np.zeros(6, dtype), np.zeros(6, dtype), values, 0.1) is True
+
+
+@pytest.mark.parametrize("kernel", [sgd, adagrad, accrue])
+def test_wrong_sizes_are_refused(kernel):
+    count = 2 if kernel is sgd else 3
+    for place in range(count):
+        for size in (4, 6):
+            arrays = [np.zeros(5, np.float32) for _ in range(count)]
+            arrays[place] = np.zeros(size, np.float32)
+            with pytest.raises((AssertionError, ValueError)):
+                kernel(*arrays, 0.1)
+
+
+@pytest.mark.parametrize("kernel", [sgd, adagrad, accrue])
+def test_wrong_types_are_refused(kernel):
+    count = 2 if kernel is sgd else 3
+    right = [np.zeros(5, np.float32) for _ in range(count)]
+    for place in range(count):
+        for wrong in (np.zeros(5), np.zeros(5, np.int32), np.zeros((5, 1), np.float32), np.zeros(10, np.float32)[::2]):
+            with pytest.raises((TypeError, ValueError)):
+                kernel(*right[:place], wrong, *right[place + 1 :], 0.1)

@@ -1,0 +1,37 @@
+import importlib.metadata
+import os
+
+import pytest
+
+import distbelief
+from distbelief.launch.information import information
+
+
+@pytest.fixture
+def facts(monkeypatch) -> dict[str, str]:
+    """What `information` says, by its first words. (The column of the facts begins at 14.)"""
+    for name in list(os.environ):
+        if name.startswith(("OMPI_COMM_WORLD_", "PMI_", "PMIX_", "SLURM_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    lines = information()
+    assert all(line[13] == " " and line[14:].strip() for line in lines)
+    return {line[:13].strip(): line[14:] for line in lines}
+
+
+def test_versions(facts):
+    assert facts["distbelief"] == distbelief.__version__
+    for name in ("numpy", "scipy", "mpi4py", "msgspec"):
+        assert facts[name] == importlib.metadata.version(name)
+
+
+def test_blas_and_mpi(facts):
+    assert "(SciPy's)" in facts["BLAS"]
+    assert facts["MPI"].endswith("not started: no launcher")
+
+
+def test_cpu_and_threads(facts):
+    assert facts["CPU"] and facts["CPU features"]
+    assert f"{len(os.sched_getaffinity(0))} cores" in facts["threads"]
+    assert "OPENBLAS_NUM_THREADS=3" in facts["threads"] and "MKL_NUM_THREADS=unset" in facts["threads"]

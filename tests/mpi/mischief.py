@@ -1,0 +1,105 @@
+"""The command with something wrong on one rank: `mischief.py RANK WHAT ARGUMENTS...` is `distbelief ARGUMENTS...`,
+but rank RANK (the only one, without a launcher) suffers WHAT, one of the functions below.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from distbelief import cli
+from distbelief.launch.world import promised_rank
+
+CALLS = 5
+"""What goes wrong during training goes wrong in this call: then training is well under way."""
+
+
+def fail(*arguments) -> None:
+    raise ArithmeticError("planted")
+
+
+def fall_silent(*arguments) -> None:
+    while True:
+        time.sleep(60)
+
+
+def be_killed(*arguments) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_gradient(act: Callable) -> None:
+    from distbelief.nn import Network
+
+    _spoil(Network, "gradient", act, CALLS)
+
+
+def in_apply(act: Callable) -> None:
+    from distbelief.server import Shard
+
+    _spoil(Shard, "apply", act, CALLS)
+
+
+def in_evaluation(act: Callable) -> None:
+    from distbelief.report import Reporter
+
+    _spoil(Reporter, "evaluated", act, 2)
+
+
+def in_preparation(act: Callable) -> None:
+    from distbelief.experiment import Experiment
+
+    _spoil(Experiment, "__init__", act, 1)
+
+
+def at_once(act: Callable) -> None:
+    act()
+
+
+def _spoil(owner: type, name: str, act: Callable, call: int) -> None:
+    """Have the `call`-th call of a method do `act` instead."""
+    method = getattr(owner, name)
+    calls = 0
+
+    def spoilt(*arguments):
+        nonlocal calls
+        calls += 1
+        return (act if calls == call else method)(*arguments)
+
+    setattr(owner, name, spoilt)
+
+
+def go_elsewhere() -> None:
+    """To a folder without the data: the one named by the environment."""
+    os.chdir(os.environ["ELSEWHERE"])
+
+
+def come_late() -> None:
+    """After all others have had the time to give up and be gone."""
+    time.sleep(2)
+
+
+ACTS = {"fails": fail, "falls-silent": fall_silent, "is-killed": be_killed}
+PLACES = {
+    "in-gradient": in_gradient,
+    "in-apply": in_apply,
+    "in-evaluation": in_evaluation,
+    "in-preparation": in_preparation,
+    "at-once": at_once,
+}
+WHOLE = {"goes-elsewhere": go_elsewhere, "comes-late": come_late}
+
+
+def main() -> int:
+    rank, what, *words = sys.argv[1:]
+    if int(rank) == promised_rank():
+        if what in WHOLE:
+            WHOLE[what]()
+        else:
+            act, _, place = what.partition(":")  # "fails:in-gradient"
+            PLACES[place](ACTS[act])
+    return cli.main(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

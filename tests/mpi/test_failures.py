@@ -1,0 +1,78 @@
+"""One rank fails, dies or falls silent: the whole job ends within seconds, and says why."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpi import launcher, small_problem
+from mpi.small_problem import COMMAND, Problem
+
+pytestmark = [
+    pytest.mark.mpi,
+    pytest.mark.skipif(launcher.find_mpiexec() is None, reason="no mpiexec"),
+]
+MISCHIEF = Path(__file__).with_name("mischief.py")
+# Rank 0 is coordinator and shard 0, rank 1 is shard 1, ranks 2 and 3 are replicas 0 and 1.
+RANKS, SETTINGS = 4, ["server.shards=2", "stop.epochs=1000", "downpour.warmstart=0"]
+SOON = 25.0
+"""Seconds; the job would take minutes, and its deadline is longer, where a test does not set it."""
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory) -> Problem:
+    return small_problem.write(tmp_path_factory.mktemp("problem"))
+
+
+def train_with(mischief: str, rank: int, problem: Problem, run: Path, *settings: str) -> launcher.Completed:
+    command = problem.train(run, [*SETTINGS, *settings])[len(COMMAND) :]
+    argv = [sys.executable, str(MISCHIEF), str(rank), mischief, *command]
+    completed = launcher.run(argv, ranks=RANKS, cwd=problem.folder)
+    assert completed.returncode != 0, completed
+    assert completed.seconds < SOON
+    assert not (run / "result.json").exists()
+    return completed
+
+
+@pytest.mark.parametrize(
+    ("where", "rank", "function"),
+    [
+        ("in-preparation", 3, "_prepare"),
+        ("in-evaluation", 0, "_evaluate"),  # the coordinator
+        ("in-apply", 0, "take"),  # the shard beside it
+        ("in-apply", 1, "take"),  # a shard alone
+        ("in-gradient", 3, "_train"),
+    ],
+)
+def test_an_exception_ends_the_job_with_its_traceback(problem, tmp_path, where, rank, function):
+    completed = train_with(f"fails:{where}", rank, problem, tmp_path / "run")
+    assert completed.stderr.count("Traceback (most recent call last)") == 1, completed
+    assert "ArithmeticError: planted" in completed.stderr
+    assert f"in {function}" in completed.stderr
+
+
+def test_an_exception_before_mpi_ends_the_job(problem, tmp_path):
+    # It is not even caught by the command: Python ends that rank, while the others are on their way into MPI.
+    completed = train_with("fails:at-once", 1, problem, tmp_path / "run")
+    assert "ArithmeticError: planted" in completed.stderr
+
+
+def test_a_rank_that_is_killed_ends_the_job(problem, tmp_path):
+    train_with("is-killed:in-gradient", 3, problem, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("where", "rank", "message"),
+    [
+        ("in-gradient", 3, r"rank 0 waited 3 s for a report of replica 1 \(rank 3\)"),
+        ("in-apply", 1, r"rank [23] waited 3 s for the shards on ranks \[1\] to apply push \d+"),
+        ("in-evaluation", 0, r"rank ([23] waited 3 s for the shards on ranks \[0\]|1 waited 3 s for the coordinator)"),
+    ],
+    ids=["replica", "shard", "coordinator"],
+)
+def test_a_silent_rank_is_named(problem, tmp_path, where, rank, message):
+    completed = train_with(f"falls-silent:{where}", rank, problem, tmp_path / "run", "run.timeout=3")
+    said = re.findall(r"^.*DeadlineExpired: (.*)$", completed.stderr, re.MULTILINE)
+    assert said, completed
+    assert all(re.match(message, line) for line in said), said

@@ -1,0 +1,192 @@
+"""Gradients of networks against plain NumPy written here, and against finite differences."""
+
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from distbelief.nn import Arena, Dense, Network
+
+WIDTHS = [6, 5, 7, 4]
+ACTIVATIONS = ["tanh", "relu", "linear"]
+
+
+def a_network(activations=ACTIVATIONS, batch=9, dtype=np.float64, widths=WIDTHS):
+    layers = [Dense(f"dense{i}", widths[i], widths[i + 1], name) for i, name in enumerate(activations)]
+    return Network(layers, batch, dtype)
+
+
+def some_parameters(network):
+    parameters = Arena(network.layout, network.dtype)
+    parameters.flat[:] = np.random.default_rng(1).uniform(-0.7, 0.7, network.layout.size)
+    return parameters
+
+
+def a_batch(n, dtype=np.float64, features=WIDTHS[0], classes=WIDTHS[-1]):
+    random = np.random.default_rng(2)
+    x = np.ascontiguousarray(random.standard_normal((features, n)).astype(dtype))
+    return SimpleNamespace(x_in=x, labels=random.integers(0, classes, n))
+
+
+def by_hand(parameters, activations, batch):
+    """Loss, gradients by name, and scores: example-first, in float64, as a textbook has it."""
+    forward = {
+        "linear": lambda z: z,
+        "relu": lambda z: z * (z > 0),
+        "tanh": np.tanh,
+        "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    }
+    slope = {
+        "linear": lambda a: 1.0,
+        "relu": lambda a: 1.0 * (a > 0),
+        "tanh": lambda a: 1 - a**2,
+        "sigmoid": lambda a: a * (1 - a),
+    }
+    a = [batch.x_in.T.astype(np.float64)]
+    for i, name in enumerate(activations):
+        w, b = (parameters[f"dense{i}.{kind}"].astype(np.float64) for kind in "wb")
+        a.append(forward[name](a[-1] @ w.T + b))
+    n = len(batch.labels)
+    chances = np.exp(a[-1]) / np.exp(a[-1]).sum(axis=1, keepdims=True)
+    losses = -np.log(chances[np.arange(n), batch.labels])
+    error = (chances - np.eye(chances.shape[1])[batch.labels]) / n
+    gradients = {}
+    for i in reversed(range(len(activations))):
+        delta = error * slope[activations[i]](a[i + 1])
+        gradients[f"dense{i}.w"], gradients[f"dense{i}.b"] = delta.T @ a[i], delta.sum(axis=0)
+        error = delta @ parameters[f"dense{i}.w"].astype(np.float64)
+    return losses.mean(), gradients, a[-1]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-13)])
+@pytest.mark.parametrize(
+    "activations", [["tanh", "relu", "linear"], ["relu", "sigmoid", "tanh"], ["sigmoid", "linear", "relu"]]
+)
+def test_gradient_is_that_of_plain_numpy(activations, dtype, tolerance):
+    network, batch = a_network(activations, dtype=dtype), a_batch(9, dtype)
+    parameters, gradient = some_parameters(network), Arena(network.layout, dtype)
+    gradient.flat[:] = np.nan
+    before = parameters.flat.copy()
+    loss = network.gradient(parameters, batch, gradient)
+    true_loss, true, _ = by_hand(parameters, activations, batch)
+    assert loss == pytest.approx(true_loss, rel=tolerance)
+    assert set(gradient) == set(true)
+    for name in true:
+        np.testing.assert_allclose(gradient[name], true[name], rtol=0, atol=tolerance, err_msg=name)
+    np.testing.assert_array_equal(parameters.flat, before)
+
+
+@pytest.mark.parametrize("activations", [["tanh", "relu", "linear"], ["sigmoid", "tanh", "linear"], ["linear"] * 3])
+def test_gradient_is_the_derivative_of_the_loss(activations):
+    network, batch = a_network(activations), a_batch(9)
+    parameters, gradient, unused = some_parameters(network), Arena(network.layout, float), Arena(network.layout, float)
+    network.gradient(parameters, batch, gradient)
+    step, differences = 1e-5, np.empty(network.layout.size)
+    for i, middle in enumerate(parameters.flat.copy()):
+        ends = []
+        for sign in (1, -1):
+            parameters.flat[i] = middle + sign * step
+            ends.append(network.gradient(parameters, batch, unused))
+        parameters.flat[i] = middle
+        differences[i] = (ends[0] - ends[1]) / (2 * step)
+    assert np.linalg.norm(gradient.flat - differences) < 1e-6 * np.linalg.norm(differences)
+
+
+def test_score_is_the_sum_of_losses_and_the_number_of_right_answers():
+    network, batch = a_network(), a_batch(9)
+    parameters = some_parameters(network)
+    loss, right = network.score(parameters, batch)
+    true_loss, _, scores = by_hand(parameters, ACTIVATIONS, batch)
+    assert loss == pytest.approx(9 * true_loss)
+    assert right == (scores.argmax(axis=1) == batch.labels).sum()
+    assert 0 < right < 9  # or the line above says little
+
+
+def test_a_smaller_batch_after_a_larger_one():
+    """Buffers still hold the larger batch; none of it may leak into the smaller one."""
+    network = a_network()
+    parameters, gradient = some_parameters(network), Arena(network.layout, float)
+    network.gradient(parameters, a_batch(9), gradient)
+    for n in (4, 1):
+        batch = a_batch(n)
+        loss = network.gradient(parameters, batch, gradient)
+        true_loss, true, scores = by_hand(parameters, ACTIVATIONS, batch)
+        assert loss == pytest.approx(true_loss)
+        for name in true:
+            np.testing.assert_allclose(gradient[name], true[name], rtol=0, atol=1e-13, err_msg=name)
+        assert network.score(parameters, batch)[1] == (scores.argmax(axis=1) == batch.labels).sum()
+
+
+def test_a_network_of_one_layer():
+    network, batch = a_network(["linear"], widths=[6, 4]), a_batch(9)
+    parameters, gradient = some_parameters(network), Arena(network.layout, float)
+    network.gradient(parameters, batch, gradient)
+    true = by_hand(parameters, ["linear"], batch)[1]
+    np.testing.assert_allclose(gradient["dense0.w"], true["dense0.w"], rtol=0, atol=1e-13)
+
+
+def test_a_step_down_the_gradient_lowers_the_loss():
+    network, batch = a_network(), a_batch(9)
+    parameters, gradient = some_parameters(network), Arena(network.layout, float)
+    losses = []
+    for _ in range(50):
+        losses.append(network.gradient(parameters, batch, gradient))
+        parameters.flat -= 0.1 * gradient.flat
+    assert all(later < earlier for earlier, later in zip(losses, losses[1:], strict=False))
+
+
+@pytest.mark.parametrize("call", ["gradient", "score"])
+def test_a_batch_larger_than_the_buffers_is_refused(call):
+    network = a_network(batch=9)
+    arguments = [some_parameters(network), a_batch(10)]
+    if call == "gradient":
+        arguments.append(Arena(network.layout, float))
+    with pytest.raises(ValueError, match="a batch of 10 examples, the network was built for up to 9"):
+        getattr(network, call)(*arguments)
+
+
+def test_a_batch_of_another_width_is_refused():
+    network = a_network()
+    with pytest.raises((AssertionError, ValueError)):
+        network.score(some_parameters(network), a_batch(3, features=7))
+
+
+def test_layers_that_do_not_chain_are_refused():
+    with pytest.raises(ValueError, match="above takes 5 inputs, below gives 4"):
+        Network([Dense("below", 3, 4), Dense("above", 5, 2)], batch=1)
+
+
+def test_the_layout_names_every_tensor_from_the_inputs_up():
+    network = a_network()
+    assert network.layout.shapes == {
+        "dense0.w": (5, 6),
+        "dense0.b": (5,),
+        "dense1.w": (7, 5),
+        "dense1.b": (7,),
+        "dense2.w": (4, 7),
+        "dense2.b": (4,),
+    }
+    assert list(network.layout.shapes) == [f"dense{i}.{kind}" for i in range(3) for kind in "wb"]
+    assert (network.inputs, network.classes) == (6, 4)
+
+
+def test_flops_count_a_multiplication_and_an_addition_for_every_weight_and_example():
+    assert a_network().flops(10) == 2 * 10 * (6 * 5 + 5 * 7 + 7 * 4)
+
+
+def test_training_steps_allocate_nothing_big():
+    """Activations of this network fill 400 kB, its gradients 240 kB: a copy of any of them would show."""
+    network = a_network(batch=100, dtype=np.float32, widths=[200, 200, 100, 10])
+    batch = a_batch(100, np.float32, features=200, classes=10)
+    parameters, gradient = some_parameters(network), Arena(network.layout)
+    network.gradient(parameters, batch, gradient)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            network.gradient(parameters, batch, gradient)
+            network.score(parameters, batch)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8192

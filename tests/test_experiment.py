@@ -1,0 +1,156 @@
+"""A configuration made real, on data whose every example carries its own number."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from distbelief.config import Config
+from distbelief.errors import UserError
+from distbelief.experiment import Experiment
+from distbelief.nn import Arena
+
+EXAMPLES, HELD_OUT, CLASSES = 103, 13, 3
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Training files of which example i is [i, 2 i] and has label i % 3, and test files of 7 more."""
+    paths = {}
+    for name, numbers in [("train", np.arange(EXAMPLES)), ("test", np.arange(1000, 1007))]:
+        np.save(tmp_path / f"{name}-x.npy", np.stack([numbers, 2 * numbers], axis=1).astype(np.float32))
+        np.save(tmp_path / f"{name}-y.npy", numbers % CLASSES)
+        paths[name] = {"inputs": str(tmp_path / f"{name}-x.npy"), "labels": str(tmp_path / f"{name}-y.npy")}
+    return paths
+
+
+def an_experiment(files, data=(), network=(), seed=5):
+    table = {
+        "run": {"folder": "unused"},
+        "data": {"train": files["train"], "held_out": HELD_OUT, "batch": 8} | dict(data),
+        "network": {"inputs": 2, "layers": [{"outputs": 4, "activation": "tanh"}, {"outputs": CLASSES}]}
+        | dict(network),
+        "rule": {"kind": "fixed", "rate": 0.1},
+        "stop": {"epochs": 1},
+        "seed": seed,
+    }
+    return Experiment(msgspec.convert(table, Config))
+
+
+def numbers(batches):
+    """The numbers of all examples in `batches`, checking that inputs and labels belong together."""
+    seen = []
+    for batch in batches:
+        first, second = batch.x_in
+        np.testing.assert_array_equal(second, 2 * first)
+        np.testing.assert_array_equal(batch.labels, first.astype(int) % CLASSES)
+        seen += first.astype(int).tolist()
+    return seen
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 7, EXAMPLES - HELD_OUT])
+def test_every_training_example_is_in_one_replicas_part_and_none_is_held_out(files, replicas):
+    experiment = an_experiment(files)
+    parts = [numbers(experiment.batches(replica, replicas).epoch(0)) for replica in range(replicas)]
+    held_out = numbers(experiment.held_out())
+    assert len(held_out) == HELD_OUT and experiment.training_examples == EXAMPLES - HELD_OUT
+    assert sorted([*held_out, *(number for part in parts for number in part)]) == list(range(EXAMPLES))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_every_rank_holds_out_the_same_examples(files):
+    first, other_rank, other_seed = (numbers(an_experiment(files, seed=seed).held_out()) for seed in (5, 5, 6))
+    assert first == other_rank and sorted(first) != sorted(other_seed)
+
+
+def test_epochs_are_shuffled_and_repeatable(files):
+    experiment = an_experiment(files)
+    first, second = (numbers(experiment.batches(0, 2).epoch(epoch)) for epoch in (0, 1))
+    assert sorted(first) == sorted(second) and first != second and first != sorted(first)
+    assert numbers(an_experiment(files).batches(0, 2).epoch(1)) == second
+
+
+def test_batches_have_the_size_of_the_configuration(files):
+    sizes = [batch.size for batch in an_experiment(files).batches(0, 1).epoch(0)]
+    assert sizes == [8] * 11 + [2]
+
+
+def test_more_replicas_than_training_examples(files):
+    with pytest.raises(UserError, match="90 training examples for 91 replicas"):
+        an_experiment(files).batches(0, 91)
+
+
+def test_held_out_must_leave_something(files):
+    with pytest.raises(UserError, match=r"data\.held_out: 103, expected 0 to 102"):
+        an_experiment(files, data={"held_out": EXAMPLES})
+
+
+def test_test_examples_come_in_file_order(files):
+    assert numbers(an_experiment(files, data={"test": files["test"]}).test()) == list(range(1000, 1007))
+    assert an_experiment(files).test() is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_inputs_are_scaled_and_shifted_in_the_networks_type(files, dtype):
+    data = {"scale": 0.5, "shift": -1.0, "test": files["test"]}
+    experiment = an_experiment(files, data, {"dtype": dtype})
+    for batches in (experiment.batches(0, 1).epoch(0), experiment.held_out(), experiment.test()):
+        for batch in batches:
+            assert batch.x_in.dtype == dtype
+            np.testing.assert_array_equal(batch.x_in[1] + 1, 2 * (batch.x_in[0] + 1))
+            np.testing.assert_array_equal((2 * (batch.x_in[0] + 1)).astype(int) % CLASSES, batch.labels)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_model_has_the_layers_of_the_configuration(files, dtype):
+    model = an_experiment(files, network={"dtype": dtype}).model()
+    assert model.dtype == dtype
+    assert list(model.layout.shapes.items()) == [
+        ("dense0.w", (4, 2)),
+        ("dense0.b", (4,)),
+        ("dense1.w", (3, 4)),
+        ("dense1.b", (3,)),
+    ]
+    assert [layer.activation for layer in model.layers] == ["tanh", "linear"]
+
+
+@pytest.mark.parametrize("batch", [8, 400])
+def test_the_model_takes_training_batches_and_evaluation_batches(files, batch):
+    """Of 8 and 13 examples, and of 90 and 13: its buffers hold the larger of the two."""
+    experiment = an_experiment(files, data={"batch": batch, "test": files["test"]})
+    model = experiment.model()
+    parameters, gradient = (Arena(model.layout, model.dtype) for _ in range(2))
+    model.initialise(parameters, experiment.seed)
+    for minibatch in experiment.batches(0, 1).epoch(0):
+        assert np.isfinite(model.gradient(parameters, minibatch, gradient))
+    examples = 0
+    for minibatch in experiment.held_out():
+        loss, right = model.score(parameters, minibatch)
+        assert np.isfinite(loss) and 0 <= right <= minibatch.size
+        examples += minibatch.size
+    assert examples == HELD_OUT
+
+
+def test_models_share_no_buffers(files):
+    """The coordinator scores with one while the replica beside it trains with another."""
+    experiment = an_experiment(files)
+    first, second = experiment.model(), experiment.model()
+    assert first is not second
+    assert not any(np.shares_memory(a, b) for a in first._y for b in second._y)
+
+
+@pytest.mark.parametrize("which", ["train", "test"])
+def test_files_that_do_not_fit_the_network_are_named(files, which):
+    data = {"test": files["test"]}
+    np.save(files[which]["inputs"], np.zeros((len(np.load(files[which]["labels"])), 3), np.float32))
+    with pytest.raises(UserError, match=rf"{which}-x\.npy: an example has 3 numbers .*expected 2"):
+        an_experiment(files, data)
+
+
+def test_labels_beyond_the_networks_classes_are_named(files):
+    with pytest.raises(UserError, match=r"train-y\.npy: label 2 at index 2, expected 0 to 1"):
+        an_experiment(files, network={"layers": [{"outputs": 2}]})
+
+
+def test_a_file_that_is_missing_is_named(files):
+    with pytest.raises(UserError, match=r"nowhere\.npy: cannot be read"):
+        an_experiment(files, data={"test": {"inputs": "nowhere.npy", "labels": files["test"]["labels"]}})

@@ -1,0 +1,297 @@
+"""A run's folder, and what rank 0 prints: plain lines into a log, a live line for somebody who watches."""
+
+import fcntl
+import io
+import json
+import math
+import os
+import struct
+import termios
+import types
+
+import msgspec
+import numpy as np
+import pytest
+
+from distbelief import checkpoint, report
+from distbelief.algorithms.progress import Evaluation, Outcome, Progress
+from distbelief.config import Config, load
+from distbelief.errors import UserError
+from distbelief.nn import Arena, Layout
+from distbelief.report import Reporter, RunFolder, is_terminal
+
+CONFIG = msgspec.convert(
+    {
+        "run": {"folder": "/runs/small"},
+        "data": {"train": {"inputs": "/x.npy", "labels": "/y.npy"}, "held_out": 5},
+        "network": {"inputs": 4, "layers": [{"outputs": 2}]},
+        "rule": {"kind": "adagrad", "rate": 0.1},
+        "stop": {"epochs": 1},
+    },
+    Config,
+)
+LAYOUT = Layout({"dense0.w": (2, 4), "dense0.b": (2,)})
+
+
+def an_evaluation(examples=640, **changes):
+    return Evaluation(
+        **{
+            "time": 12.5,
+            "step": 20,
+            "examples": examples,
+            "loss": 0.4567,
+            "accuracy": 0.8125,
+            "train_loss": 0.5,
+            "examples_per_s": 51.2,
+        }
+        | changes
+    )
+
+
+def an_outcome():
+    parameters = Arena(LAYOUT)
+    parameters.flat[:] = np.arange(LAYOUT.size)
+    return Outcome(False, parameters, an_evaluation())
+
+
+def progress(time=1.0, examples=32, train_loss=2.25):
+    return Progress(time=time, step=1, examples=examples, train_loss=train_loss)
+
+
+# The folder
+
+
+def test_check_of_a_new_folder_makes_nothing(tmp_path):
+    RunFolder(tmp_path / "runs" / "new").check(overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_other_files_may_hold_a_run_too(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    folder = RunFolder(tmp_path)
+    folder.check(overwrite=False)
+    folder.begin(CONFIG)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "parameters.safetensors", "result.json"])
+def test_a_run_is_replaced_only_if_the_user_says_so(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(UserError, match=r"run\.folder: .* already holds a run .*run\.overwrite=true") as caught:
+        RunFolder(tmp_path).check(overwrite=False)
+    assert name in str(caught.value) and str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    RunFolder(tmp_path).check(overwrite=True)
+    assert (tmp_path / name).read_text() == "precious"
+
+
+@pytest.mark.parametrize("below", [[], ["a"], ["a", "b"]])
+def test_a_file_in_the_way_is_named(tmp_path, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"run\.folder: .*cannot be made: .*file is not a folder"):
+        RunFolder(tmp_path.joinpath("file", *below)).check(overwrite=True)
+
+
+def test_a_folder_that_we_may_not_write_to_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who may write anywhere
+    with pytest.raises(UserError, match=r"run\.folder: .*we may write to"):
+        RunFolder(tmp_path / "new").check(overwrite=False)
+
+
+def test_begin_leaves_the_configuration_and_no_metrics_yet(tmp_path):
+    RunFolder(tmp_path / "runs" / "new").begin(CONFIG)
+    files = {file.name for file in (tmp_path / "runs" / "new").iterdir()}
+    assert files == {"config.toml", "metrics.jsonl"}
+    assert load(tmp_path / "runs" / "new" / "config.toml") == CONFIG
+    assert (tmp_path / "runs" / "new" / "metrics.jsonl").read_text() == ""
+
+
+def test_begin_takes_away_what_an_earlier_run_left(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.begin(CONFIG)
+    folder.record(an_evaluation())
+    folder.end(an_outcome(), {})
+    folder.begin(CONFIG)
+    assert {file.name for file in tmp_path.iterdir()} == {"config.toml", "metrics.jsonl"}
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def test_every_evaluation_is_a_line_of_metrics(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.begin(CONFIG)
+    folder.record(an_evaluation(examples=0, train_loss=None))
+    folder.record(an_evaluation(staleness=[0.5, 1.5], staleness_max=[3, 4], updates=[10, 11], bytes_pushed=99))
+    first, second = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert first["examples"] == 0 and first["train_loss"] is None and first["staleness"] == []
+    assert second["accuracy"] == 0.8125 and second["staleness"] == [0.5, 1.5] and second["bytes_pushed"] == 99
+    assert set(first) == set(second) == set(Evaluation.__dataclass_fields__)
+
+
+def test_end_leaves_parameters_and_the_result(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.begin(CONFIG)
+    folder.end(an_outcome(), {"complete": True, "test_accuracy": 0.875})
+    assert json.loads((tmp_path / "result.json").read_text()) == {"complete": True, "test_accuracy": 0.875}
+    loaded = checkpoint.load(tmp_path / "parameters.safetensors", LAYOUT)
+    np.testing.assert_array_equal(loaded.flat, np.arange(LAYOUT.size))
+    assert not [file for file in tmp_path.iterdir() if "partial" in file.name]
+
+
+def test_the_result_comes_last(tmp_path, monkeypatch):
+    """A run that has a result is complete: one whose parameters could not be written has none."""
+    folder = RunFolder(tmp_path)
+    folder.begin(CONFIG)
+
+    def fail(path, parameters):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", fail)
+    with pytest.raises(OSError):
+        folder.end(an_outcome(), {"complete": True})
+    assert not (tmp_path / "result.json").exists()
+
+
+# The lines
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets: clock.now."""
+    clock = types.SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(report, "time", types.SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+class Terminal(io.StringIO):
+    """Text written to a pseudo-terminal of `columns`. Kept here: a real one hands it over when it pleases."""
+
+    def __init__(self, columns):
+        super().__init__()
+        self._watcher, self._program = os.openpty()
+        fcntl.ioctl(self._program, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def fileno(self):
+        return self._program
+
+    def isatty(self):
+        return os.isatty(self._program)
+
+    def close(self):
+        os.close(self._watcher)
+        os.close(self._program)
+        super().close()
+
+
+def screen(text):
+    """The lines that a terminal shows after `text`: a carriage return goes back and overwrites."""
+    lines = []
+    for line in text.split("\n"):
+        shown = ""
+        for piece in line.split("\r"):
+            shown = piece + shown[len(piece) :]
+        lines.append(shown.rstrip())
+    return lines
+
+
+def a_reporter(tmp_path, out, examples=math.inf, seconds=math.inf):
+    folder = RunFolder(tmp_path)
+    folder.begin(CONFIG)
+    return Reporter(folder, examples, seconds, out)
+
+
+def test_a_log_gets_plain_lines(tmp_path, clock):
+    out = io.StringIO()
+    reporter = a_reporter(tmp_path, out, examples=128)
+    reporter.say("begin")
+    reporter.progress(progress(time=2.0, examples=32))
+    reporter.evaluated(an_evaluation())
+    assert "\r" not in out.getvalue() and out.getvalue().endswith("\n")
+    begin, line, evaluation = out.getvalue().splitlines()
+    assert begin == "begin"
+    assert line.split() == "25% 2.0 s 32 examples 16 examples/s train loss 2.2500".split()
+    assert evaluation.split() == "held out at 640 examples, 12.5 s: loss 0.4567 accuracy 0.8125".split()
+
+
+def test_a_log_gets_a_progress_line_every_10_seconds_at_most(tmp_path, clock):
+    out = io.StringIO()
+    reporter = a_reporter(tmp_path, out)
+    for _ in range(100):
+        reporter.progress(progress())
+        clock.now += 0.5
+    assert len(out.getvalue().splitlines()) == 5
+
+
+def test_an_evaluation_is_news_enough_for_a_while(tmp_path, clock):
+    out = io.StringIO()
+    reporter = a_reporter(tmp_path, out)
+    reporter.evaluated(an_evaluation())
+    clock.now += 9
+    reporter.progress(progress())
+    assert len(out.getvalue().splitlines()) == 1
+    clock.now += 1
+    reporter.progress(progress())
+    assert len(out.getvalue().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("examples", "seconds", "done"),
+    [(64, math.inf, "50%"), (math.inf, 4, "25%"), (64, 4, "50%"), (3200, 1.25, "80%"), (math.inf, math.inf, "0%")],
+)
+def test_done_is_the_share_of_whichever_limit_is_nearer(tmp_path, clock, examples, seconds, done):
+    out = io.StringIO()
+    a_reporter(tmp_path, out, examples, seconds).progress(progress(time=1.0, examples=32))
+    assert out.getvalue().split()[0] == done
+
+
+def test_progress_in_no_time_at_all(tmp_path, clock):
+    a_reporter(tmp_path, io.StringIO()).progress(progress(time=0.0, examples=0))
+
+
+def test_evaluations_are_printed_with_staleness_and_recorded(tmp_path, clock):
+    out = io.StringIO()
+    reporter = a_reporter(tmp_path, out)
+    reporter.evaluated(an_evaluation(staleness=[1.0, 2.0]))
+    assert out.getvalue().rstrip().endswith("staleness 1.50")
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_terminal_gets_one_live_line_that_gives_way(tmp_path, clock):
+    with Terminal(columns=100) as out:
+        reporter = a_reporter(tmp_path, out, examples=128)
+        reporter.say("begin")
+        reporter.progress(progress(examples=64, train_loss=1234.5))
+        clock.now += 1
+        reporter.progress(progress(examples=96, train_loss=2.5))
+        begin, live = screen(out.getvalue())
+        assert begin == "begin"
+        assert live.split()[0] == "75%" and live.endswith("train loss 2.5000")
+        reporter.say("end")
+        assert screen(out.getvalue()) == ["begin", "end", ""]
+
+
+def test_a_live_line_comes_five_times_a_second_at_most(tmp_path, clock):
+    with Terminal(columns=100) as out:
+        reporter = a_reporter(tmp_path, out)
+        for _ in range(100):
+            reporter.progress(progress())
+            clock.now += 1 / 16
+        assert out.getvalue().count("\r") == 25
+
+
+@pytest.mark.parametrize("columns", [80, 1])
+def test_a_terminal_with_columns_is_watched(columns):
+    with Terminal(columns) as out:
+        assert is_terminal(out)
+
+
+def test_a_terminal_without_columns_is_a_launchers():
+    with Terminal(columns=0) as out:
+        assert out.isatty() and not is_terminal(out)
+
+
+def test_files_and_objects_that_only_write_are_no_terminals(tmp_path):
+    with open(tmp_path / "log", "w") as log:
+        assert not is_terminal(log)
+    assert not is_terminal(log)  # closed
+    assert not is_terminal(io.StringIO())
+    assert not is_terminal(types.SimpleNamespace(write=print))
+    assert not is_terminal(types.SimpleNamespace(isatty=lambda: True))
