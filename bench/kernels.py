@@ -5,6 +5,7 @@
 A kernel and its rivals take turns, so that all of them see the same moods of the machine; figures are medians.
 GFLOP/s count a multiplication and an addition for each weight and example. GB/s count each vector once for reading
 it and once for writing it, whatever a NumPy expression moves besides for its temporaries; memcpy (np.copyto) likewise.
+An update may pass memcpy: it writes in place, where a copy may read the lines first that it is to overwrite.
 The last line is JSON, with the facts of the machine.
 """
 

@@ -252,6 +252,7 @@ def test_a_file_that_is_missing_and_one_that_is_a_folder(tmp_path):
         ("run.folder=somewhere/else", lambda c: Path(c.run.folder).name, "else"),
         ("run.folder='quoted = word'", lambda c: Path(c.run.folder).name, "quoted = word"),
         ("run.folder=two words", lambda c: Path(c.run.folder).name, "two words"),
+        ("run.folder=  spaced ", lambda c: Path(c.run.folder).name, "spaced"),
         ("run.folder=a=b", lambda c: Path(c.run.folder).name, "a=b"),
         ("run.overwrite=true", lambda c: c.run.overwrite, True),
         ("rule.rate=1e-3", lambda c: c.rule.rate, 0.001),

@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
+import distbelief.experiment
 from distbelief.config import Config
 from distbelief.errors import UserError
 from distbelief.experiment import Experiment
@@ -69,6 +70,13 @@ def test_epochs_are_shuffled_and_repeatable(files):
     assert numbers(an_experiment(files).batches(0, 2).epoch(1)) == second
 
 
+def test_every_replica_has_an_order_of_its_own(files):
+    """As places within their parts, which are equally long."""
+    experiment = an_experiment(files)
+    orders = [np.argsort(numbers(experiment.batches(replica, 2).epoch(0))).tolist() for replica in range(2)]
+    assert len(orders[0]) == len(orders[1]) and orders[0] != orders[1]
+
+
 def test_batches_have_the_size_of_the_configuration(files):
     sizes = [batch.size for batch in an_experiment(files).batches(0, 1).epoch(0)]
     assert sizes == [8] * 11 + [2]
@@ -113,21 +121,18 @@ def test_the_model_has_the_layers_of_the_configuration(files, dtype):
     assert [layer.activation for layer in model.layers] == ["tanh", "linear"]
 
 
-@pytest.mark.parametrize("batch", [8, 400])
-def test_the_model_takes_training_batches_and_evaluation_batches(files, batch):
-    """Of 8 and 13 examples, and of 90 and 13: its buffers hold the larger of the two."""
+@pytest.mark.parametrize(("batch", "evaluation"), [(8, 5), (5, 8)])
+def test_the_model_takes_training_batches_and_evaluation_batches(files, monkeypatch, batch, evaluation):
+    """Its buffers hold the larger of the two."""
+    monkeypatch.setattr(distbelief.experiment, "EVALUATION_BATCH", evaluation)
     experiment = an_experiment(files, data={"batch": batch, "test": files["test"]})
     model = experiment.model()
     parameters, gradient = (Arena(model.layout, model.dtype) for _ in range(2))
     model.initialise(parameters, experiment.seed)
     for minibatch in experiment.batches(0, 1).epoch(0):
-        assert np.isfinite(model.gradient(parameters, minibatch, gradient))
-    examples = 0
-    for minibatch in experiment.held_out():
-        loss, right = model.score(parameters, minibatch)
-        assert np.isfinite(loss) and 0 <= right <= minibatch.size
-        examples += minibatch.size
-    assert examples == HELD_OUT
+        assert minibatch.size <= batch and np.isfinite(model.gradient(parameters, minibatch, gradient))
+    for minibatch in (*experiment.held_out(), *experiment.test()):
+        assert minibatch.size <= evaluation and np.isfinite(model.score(parameters, minibatch)[0])
 
 
 def test_models_share_no_buffers(files):

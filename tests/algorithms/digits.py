@@ -45,9 +45,7 @@ class Digits:
         return self._read(self._held_out, 100).in_order()
 
     def _read(self, indices, batch, stream=0) -> Batches:
-        return Batches(
-            _dataset(), indices, batch, seed=self.seed, stream=stream, scale=1 / 16, dtype=self._dtype
-        )
+        return Batches(_dataset(), indices, batch, seed=self.seed, stream=stream, scale=1 / 16, dtype=self._dtype)
 
 
 class Heard:

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from types import ModuleType
 
 from distbelief import cli
 from distbelief.launch.world import promised_rank
@@ -52,12 +53,14 @@ def in_preparation(act: Callable) -> None:
     _spoil(Experiment, "__init__", act, 1)
 
 
-def at_once(act: Callable) -> None:
-    act()
+def before_mpi(act: Callable) -> None:
+    from distbelief.launch import training
+
+    _spoil(training, "world", act, 1)
 
 
-def _spoil(owner: type, name: str, act: Callable, call: int) -> None:
-    """Have the `call`-th call of a method do `act` instead."""
+def _spoil(owner: type | ModuleType, name: str, act: Callable, call: int) -> None:
+    """Have the `call`-th call of a method or function do `act` instead."""
     method = getattr(owner, name)
     calls = 0
 
@@ -85,7 +88,7 @@ PLACES = {
     "in-apply": in_apply,
     "in-evaluation": in_evaluation,
     "in-preparation": in_preparation,
-    "at-once": at_once,
+    "before-mpi": before_mpi,
 }
 WHOLE = {"goes-elsewhere": go_elsewhere, "comes-late": come_late}
 

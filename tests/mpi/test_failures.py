@@ -53,8 +53,8 @@ def test_an_exception_ends_the_job_with_its_traceback(problem, tmp_path, where, 
 
 
 def test_an_exception_before_mpi_ends_the_job(problem, tmp_path):
-    # It is not even caught by the command: Python ends that rank, while the others are on their way into MPI.
-    completed = train_with("fails:at-once", 1, problem, tmp_path / "run")
+    # The others are on their way into MPI, where they would wait for this rank.
+    completed = train_with("fails:before-mpi", 1, problem, tmp_path / "run")
     assert "ArithmeticError: planted" in completed.stderr
 
 

@@ -42,7 +42,7 @@ class Job(NamedTuple):
         return "no mpiexec" if self.ranks is None else f"{self.ranks} ranks, {self.shards} shards"
 
 
-JOBS = [Job(1, 1), Job(2, 1), Job(3, 1), Job(3, 2), Job(4, 1), Job(4, 2), Job(4, 3), Job(8, 2)]
+JOBS = [Job(1, 1), Job(2, 1), Job(3, 2), Job(4, 1), Job(4, 3), Job(8, 2)]
 
 
 class Trained(NamedTuple):
@@ -82,7 +82,9 @@ def test_learns(trained):
     assert result["complete"] is True
     assert result["test_accuracy"] > 0.95 and result["held_out_accuracy"] > 0.95
     first, *_, last = trained.run.metrics
-    assert first["examples"] == 0 and first["accuracy"] < 0.4
+    assert first["examples"] == 0
+    if trained.job.serial:  # elsewhere replicas train already while it evaluates
+        assert first["accuracy"] < 0.4
     assert last["examples"] == result["examples"] == EPOCHS * TRAINING
     assert last["step"] == sum(trained.steps)
 
@@ -132,10 +134,11 @@ def test_metrics(trained):
         if record["time"] > 0:
             assert record["examples_per_s"] == pytest.approx(record["examples"] / record["time"], rel=1e-3, abs=1)
     for earlier, later in zip(records, records[1:], strict=False):
-        assert earlier["time"] < later["time"] and earlier["step"] < later["step"]
-        assert later["examples"] - earlier["examples"] >= TRAINING / 2
-        for growing in ("bytes_fetched", "bytes_pushed", "seconds_waiting"):
+        assert earlier["time"] < later["time"]
+        for growing in ("step", "examples", "bytes_fetched", "bytes_pushed", "seconds_waiting"):
             assert earlier[growing] <= later[growing]
+    for earlier, later in zip(records, records[1:-1], strict=False):  # the last one comes when training ends
+        assert later["examples"] - earlier["examples"] >= TRAINING / 2
     assert records[0]["train_loss"] is None and records[-1]["train_loss"] > 0
 
 
@@ -192,20 +195,12 @@ def test_stops_after_seconds(problem, tmp_path, ranks, stop):
     assert len(run.metrics) == 2  # the first and the last
 
 
-@pytest.mark.parametrize("ranks", [None, pytest.param(3, marks=under_mpi)])
-def test_epochs_before_seconds(problem, tmp_path, ranks):
-    run = Run(tmp_path / "run")
-    settings = ["stop={seconds=1000, epochs=1}"]
-    run_command(problem.train(run.folder, settings), ranks, problem.folder).require_success()
-    assert run.result["examples"] == TRAINING
-
-
 @pytest.mark.parametrize("warmstart", [0, 10_000])
 @pytest.mark.mpi
 @needs_mpiexec
-def test_others_start_when_replica_0_has_finished_its_warmstart_or_all_its_data(problem, tmp_path, warmstart):
+def test_warmstart_ends_with_its_steps_or_with_replica_0(problem, tmp_path, warmstart):
     run = Run(tmp_path / "run")
-    settings = [f"downpour.warmstart={warmstart}", "stop.epochs=1"]
+    settings = [f"downpour.warmstart={warmstart}", "stop={seconds=1000, epochs=1}"]
     run_command(problem.train(run.folder, settings), 3, problem.folder).require_success()
     assert run.result["complete"] and run.result["examples"] == TRAINING
 

@@ -19,19 +19,19 @@ from distbelief.algorithms.coordination import (
     STOP,
     TICK,
 )
+from distbelief.algorithms.evaluator import Evaluator
+from distbelief.algorithms.ledger import Ledger
 from distbelief.algorithms.model import Problem
-from distbelief.algorithms.progress import Evaluation, Fault, Listener, Outcome, Progress
+from distbelief.algorithms.progress import Fault, Listener, Outcome, Progress
 from distbelief.algorithms.roles import Roles
-from distbelief.algorithms.scoring import scoring
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Envelope, Request
-from distbelief.nn.arena import Arena
 from distbelief.server import Client
 from distbelief.server.messages import record
 
 
 class Coordinator:
-    """A part of rank `roles.coordinator`'s loop. All methods are Local."""
+    """A part of rank `roles.coordinator`'s loop (algorithms.loop). All methods are Local."""
 
     tags = (REPORT,)
 
@@ -41,162 +41,136 @@ class Coordinator:
         roles: Roles,
         client: Client,
         problem: Problem,
-        settings: tuple[Downpour, Stop, Evaluate],
+        downpour: Downpour,
+        stop: Stop,
+        evaluate: Evaluate,
         timeout: float,
         listener: Listener,
     ):
         self._endpoint = endpoint
         self._roles = roles
-        self._others = [rank for rank in range(endpoint.size) if rank != endpoint.rank]
-        self._client = client
-        self._problem = problem
-        self._downpour, self._stop, evaluate = settings
+        self._warmstart = downpour.warmstart
+        self._stop_seconds = stop.seconds or math.inf
+        self._every = evaluate.every_examples or math.inf
+        self._mark = self._every  # examples at which the next evaluation is due
         self._timeout = timeout
         self._listener = listener
-        self._model = problem.model()
-        self._fetched = Arena(self._model.layout, self._model.dtype)
-        self._good = Arena(self._model.layout, self._model.dtype)
-        self._model.initialise(self._good, problem.seed)
-        self._latest: Evaluation | None = None
-        self._fault: Fault | None = None
-        self._every = evaluate.every_examples or math.inf
-        self._mark = self._every
+        self._ledger = Ledger(len(roles.replicas))
+        self._evaluator = Evaluator(endpoint, client, problem, self._ledger)
         self._evaluating: Generator | None = None
-        self._reports = np.zeros(len(roles.replicas), REPORT_RECORD)  # the latest of each replica
-        self._heard = np.full(len(roles.replicas), endpoint.clock())
-        self._waiting_shards = set(roles.shards) - {endpoint.rank}
+        self._fault: Fault | None = None
+        self._others = [rank for rank in range(endpoint.size) if rank != endpoint.rank]
+        self._late_shards = set(roles.shards) - {endpoint.rank}
         self._sending: list[Request] = []
-        self._began = math.nan
         self._ticked = endpoint.clock()
+        self._began = math.nan
         self._warm = self._stopping = False
         self.finished = False
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(self._fault is not None, self._good, self._latest, self._fault)
+        return Outcome(self._fault is not None, self._evaluator.good, self._evaluator.latest, self._fault)
 
     def take(self, envelope: Envelope) -> None:
         """Receive the report that waits in `envelope`."""
         said = np.zeros(1, REPORT_RECORD)
         request = self._endpoint.receive(said, envelope.source, REPORT)
         self._endpoint.wait_all([request], self._timeout, f"a report from rank {envelope.source}")
-        kind, replica = int(said["kind"][0]), int(said["replica"][0])
-        if kind == READY:
-            self._waiting_shards.discard(envelope.source)
+        report = said[0]
+        if report["kind"] == READY:
+            self._late_shards.discard(envelope.source)
             return
-        self._reports[replica] = said[0]
-        self._heard[replica] = self._endpoint.clock()
-        if kind == FAULT and self._fault is None:
-            self._fault = Fault(replica, int(said["step"][0]), float(said["loss"][0]))
+        self._ledger.enter(report, self._endpoint.clock())
+        if self._fault is not None:
+            return
+        if report["kind"] == FAULT:
+            self._fault = Fault(int(report["replica"]), int(report["step"]), float(report["loss"]))
             self._evaluating = None
-        elif self._fault is None:
-            step, examples = int(self._reports["step"].sum()), int(self._reports["examples"].sum())
-            self._listener.progress(Progress(self._seconds(), step, examples, float(said["loss"][0])))
+        else:
+            step, examples = self._ledger.total("step"), self._ledger.total("examples")
+            self._listener.progress(Progress(self._seconds(), step, examples, float(report["loss"])))
 
     def work(self) -> float:
-        """One piece of whatever is due; 0 while there is more, else the seconds until something may be due."""
-        if self._waiting_shards:
+        """One piece of whatever is due; returns 0 while there is more, else the seconds until there may be."""
+        if self._late_shards:
             return self._look_for_silence()
         if math.isnan(self._began):
-            self._began = self._endpoint.clock()
-            self._heard[:] = self._began
-            self._order(START, self._roles.replicas[:1])
-            self._evaluating = self._evaluate()
+            self._begin()
         self._let_loose()
         self._stop_when_due()
         if self._evaluating is not None:
-            if next(self._evaluating, "over") == "over":
-                self._evaluating = None
-            return 0.0
-        through = np.isin(self._reports["kind"], (FAULT, FINISHED)).all()
-        if through and (self._fault is not None or self._evaluated_all()):
-            self._order(
-                GIVE_UP if self._fault else END,
-                [rank for rank in range(self._endpoint.size) if rank != self._endpoint.rank],
-            )
-            self._endpoint.wait_all(self._sending, self._timeout, "all ranks to take the order to leave")
-            self.finished = True
-            return 0.0
-        if self._fault is None and (through or self._reports["examples"].sum() >= self._mark):
-            self._mark += self._every
-            self._evaluating = self._evaluate()
-            return 0.0
-        return self._look_for_silence()
+            self._evaluate_a_piece()
+        elif self._ledger.all_through() and (self._fault or self._evaluated_all()):
+            self._end()
+        elif self._fault is None and (self._ledger.all_through() or self._ledger.total("examples") >= self._mark):
+            self._mark = (self._ledger.total("examples") // self._every + 1) * self._every
+            self._evaluating = self._evaluator.evaluate(self._seconds())
+        else:
+            return self._look_for_silence()
+        return 0.0
+
+    def _begin(self) -> None:
+        self._began = self._endpoint.clock()
+        self._start(slice(0, 1))
+        self._evaluating = self._evaluator.evaluate(0.0)
 
     def _let_loose(self) -> None:
         """Warmstart: the other replicas start once replica 0 has taken so many steps alone, or all that it has."""
-        first = self._reports[0]
-        warm = first["step"] >= self._downpour.warmstart or first["kind"] == FINISHED or self._stopping
+        first = self._ledger[0]
+        warm = first["step"] >= self._warmstart or first["kind"] == FINISHED or self._stopping
         if warm and not self._warm:
             self._warm = True
-            self._heard[:] = self._endpoint.clock()
-            self._order(START, self._roles.replicas[1:])
+            self._start(slice(1, None))
 
     def _stop_when_due(self) -> None:
-        due = self._fault is not None or self._seconds() >= (self._stop.seconds or math.inf)
+        due = self._fault is not None or self._seconds() >= self._stop_seconds
         if due and not self._stopping:
             self._stopping = True
             self._order(STOP, self._roles.replicas)
 
-    def _evaluated_all(self) -> bool:
-        return self._latest is not None and self._latest.examples == self._reports["examples"].sum()
+    def _end(self) -> None:
+        self._order(GIVE_UP if self._fault else END, self._others)
+        self._endpoint.wait_all(self._sending, self._timeout, "all ranks to take the order to leave")
+        self.finished = True
 
-    def _evaluate(self) -> Generator[None, None, None]:
-        """Fetch the parameters and try them on the held-out examples, a batch at a time."""
-        totals = {name: self._reports[name].sum().item() for name in REPORT_RECORD.names[2:]}
-        loss_seen = self._reports["loss"][self._reports["step"] > 0]
-        fetch = self._client.fetch()
-        while not fetch.done():
-            yield
-        self._client.install(fetch, self._fetched.flat, None, 0.0)
-        seconds = self._seconds()
-        loss, accuracy = yield from scoring(self._model, self._fetched, self._problem.held_out(), self._endpoint.charge)
-        if not math.isfinite(loss):
-            self._fault = Fault(int(self._reports["step"].argmax()), int(self._reports["step"].max()), loss)
-            return
-        self._good.flat[:] = self._fetched.flat
-        counts = fetch.records["count"]
-        self._latest = Evaluation(
-            time=seconds,
-            step=totals["step"],
-            examples=totals["examples"],
-            loss=loss,
-            accuracy=accuracy,
-            train_loss=float(loss_seen.mean()) if loss_seen.size else None,
-            examples_per_s=totals["examples"] / max(seconds, 1e-9),
-            staleness=(fetch.records["staleness_sum"] / np.maximum(counts, 1)).tolist(),
-            staleness_max=fetch.records["staleness_max"].tolist(),
-            updates=counts.tolist(),
-            bytes_fetched=totals["bytes_fetched"],
-            bytes_pushed=totals["bytes_pushed"],
-            seconds_waiting=totals["seconds_waiting"],
-        )
-        self._listener.evaluated(self._latest)
+    def _evaluated_all(self) -> bool:
+        latest = self._evaluator.latest
+        return latest is not None and latest.examples == self._ledger.total("examples")
+
+    def _evaluate_a_piece(self) -> None:
+        try:
+            next(self._evaluating)
+        except StopIteration as end:
+            self._evaluating = None
+            if isinstance(end.value, Fault):
+                self._fault = end.value
+            else:
+                self._listener.evaluated(end.value)
 
     def _look_for_silence(self) -> float:
-        """Tell the others that this rank lives; raise DeadlineExpired for a rank that has been silent too long.
+        """Tell the others now and then that this rank lives; raise DeadlineExpired for one that is silent too long.
 
         Returns the seconds until the next look.
         """
         now = self._endpoint.clock()
-        if self._waiting_shards:
-            late, silence = f"the shards on ranks {sorted(self._waiting_shards)} to begin", now - self._ticked
+        if self._late_shards:
+            late, silence = f"the shards on ranks {sorted(self._late_shards)} to begin", now - self._ticked
         else:
-            training = ~np.isin(self._reports["kind"], (FAULT, FINISHED))
-            training[1:] &= self._warm
-            silent = np.where(training, now - self._heard, 0.0)
-            replica = int(silent.argmax())
+            replica, silence = self._ledger.most_silent(now)
             late = f"a report of replica {replica} (rank {self._roles.replicas[replica]})"
-            silence = float(silent[replica])
+            if now - self._ticked >= self._timeout / 4:
+                self._ticked = now
+                self._order(TICK, self._others)
         if silence >= self._timeout:
             raise DeadlineExpired(f"rank {self._endpoint.rank} waited {silence:.0f} s for {late}")
-        if now - self._ticked >= self._timeout / 4 and not self._waiting_shards:
-            self._ticked = now
-            self._order(TICK, self._others)
         rest = min(self._timeout / 4, self._timeout - silence)
-        if self._stop.seconds is not None and not self._stopping and not math.isnan(self._began):
-            rest = min(rest, max(self._began + self._stop.seconds - now, 0.0))
+        if not (self._stopping or math.isnan(self._began)):
+            rest = min(rest, max(self._stop_seconds - self._seconds(), 0.0))
         return rest
+
+    def _start(self, replicas: slice) -> None:
+        self._ledger.started(replicas, self._endpoint.clock())
+        self._order(START, self._roles.replicas[replicas])
 
     def _order(self, kind: int, ranks: list[int]) -> None:
         self._sending = [request for request in self._sending if not request.done()]

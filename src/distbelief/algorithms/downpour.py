@@ -69,8 +69,7 @@ def train(
             shard = _shard(problem, model, placement, number, rule, window)
             parts.append(Service(endpoint, shard, timeout))
         if rank == roles.coordinator:
-            settings = (downpour, stop, evaluate)
-            coordinator = Coordinator(endpoint, roles, client, problem, settings, timeout, listener)
+            coordinator = Coordinator(endpoint, roles, client, problem, downpour, stop, evaluate, timeout, listener)
             parts.append(coordinator)
         else:
             report(endpoint, roles.coordinator, timeout, READY)

@@ -49,13 +49,16 @@ class Evaluation:
 class Fault:
     """Why training ended early: a loss or a gradient that is not finite."""
 
-    replica: int
+    replica: int | None
+    """Who met it; None if an evaluation did, on the held-out examples."""
     step: int
-    """The replica's own step, counted from 1."""
+    """The replica's own step, counted from 1; for an evaluation, the steps of all replicas so far."""
     loss: float
 
     def __str__(self) -> str:
         what = "the gradient has a NaN or infinity" if math.isfinite(self.loss) else f"the loss is {self.loss:g}"
+        if self.replica is None:
+            return f"{what} on the held-out examples after {self.step} steps"
         return f"{what} at step {self.step} of replica {self.replica}"
 
 

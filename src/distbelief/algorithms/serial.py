@@ -79,7 +79,7 @@ class _Run:
         self._loss = loss
         if self._examples >= self._mark:
             self.evaluate()
-            self._mark += self._every
+            self._mark = (self._examples // self._every + 1) * self._every
         else:
             self._listener.progress(Progress(self._seconds(), self.step, self._examples, loss))
 
@@ -89,7 +89,7 @@ class _Run:
             return
         loss, accuracy = score(self.model, self.parameters, self._problem.held_out())
         if not math.isfinite(loss):
-            self.fault = Fault(0, self.step, loss)
+            self.fault = Fault(None, self.step, loss)
             return
         self.good.flat[:] = self.parameters.flat
         seconds = self._seconds()

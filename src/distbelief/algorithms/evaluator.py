@@ -1,0 +1,59 @@
+"""The coordinator's evaluations: the shards' parameters, tried on the held-out examples a batch at a time."""
+
+import math
+from collections.abc import Generator
+
+import numpy as np
+
+from distbelief.algorithms.ledger import Ledger
+from distbelief.algorithms.model import Problem
+from distbelief.algorithms.progress import Evaluation, Fault
+from distbelief.algorithms.scoring import scoring
+from distbelief.comm.endpoint import Endpoint
+from distbelief.nn.arena import Arena
+from distbelief.server import Client
+
+
+class Evaluator:
+    """Keeps the last parameters whose loss was finite, and their evaluation. Local."""
+
+    def __init__(self, endpoint: Endpoint, client: Client, problem: Problem, ledger: Ledger):
+        self._endpoint = endpoint
+        self._client = client
+        self._problem = problem
+        self._ledger = ledger
+        self._model = problem.model()
+        self._fetched = Arena(self._model.layout, self._model.dtype)
+        self.good = Arena(self._model.layout, self._model.dtype)
+        self._model.initialise(self.good, problem.seed)
+        self.latest: Evaluation | None = None
+
+    def evaluate(self, seconds: float) -> Generator[None, None, Evaluation | Fault]:
+        """Fetch and score, in small pieces: yields between them. `seconds`: the time since training began."""
+        ledger = self._ledger
+        evaluation = {
+            "time": seconds,
+            "step": ledger.total("step"),
+            "examples": ledger.total("examples"),
+            "train_loss": ledger.train_loss(),
+            "examples_per_s": ledger.total("examples") / max(seconds, 1e-9),
+            "bytes_fetched": ledger.total("bytes_fetched"),
+            "bytes_pushed": ledger.total("bytes_pushed"),
+            "seconds_waiting": ledger.total("seconds_waiting"),
+        }
+        fetch = self._client.fetch()
+        while not fetch.done():
+            yield
+        counts = self._client.install(fetch, self._fetched.flat, None, 0.0)
+        shards = {
+            "staleness": (fetch.records["staleness_sum"] / np.maximum(counts, 1)).tolist(),
+            "staleness_max": fetch.records["staleness_max"].tolist(),
+            "updates": counts.tolist(),
+        }
+        held_out = self._problem.held_out()
+        loss, accuracy = yield from scoring(self._model, self._fetched, held_out, self._endpoint.charge)
+        if not math.isfinite(loss):
+            return Fault(None, evaluation["step"], loss)
+        np.copyto(self.good.flat, self._fetched.flat)
+        self.latest = Evaluation(loss=loss, accuracy=accuracy, **evaluation, **shards)
+        return self.latest
