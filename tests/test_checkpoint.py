@@ -96,7 +96,7 @@ def refuse_to_replace(partial, path):
 def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, module, name, failing):
     checkpoint.save(tmp_path / "p", some_parameters())
     old = (tmp_path / "p").read_bytes()
-    with monkeypatch.context() as patch, pytest.raises(OSError):
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="p: cannot be written: "):
         patch.setattr(module, name, failing)
         checkpoint.save(tmp_path / "p", Arena(LAYOUT))
     assert (tmp_path / "p").read_bytes() == old
@@ -113,7 +113,7 @@ def test_a_save_replaces_an_older_file_and_the_remains_of_a_killed_one(tmp_path)
 
 
 def test_a_file_that_is_missing(tmp_path):
-    assert "No such file" in refusal(tmp_path / "p")
+    assert "no such file" in refusal(tmp_path / "p")
 
 
 def test_a_folder_is_no_file(tmp_path):
@@ -148,7 +148,6 @@ def test_tensors_of_another_network(tmp_path, shapes, text):
     assert text in refusal(tmp_path / "p", Layout(other))
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="NumPy has no bfloat16: not yet a UserError")
 def test_tensors_of_types_that_numpy_does_not_have(tmp_path):
     header = json.dumps({"scalar": {"dtype": "BF16", "shape": [], "data_offsets": [0, 2]}}).encode()
     (tmp_path / "p").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")

@@ -12,7 +12,7 @@ from distbelief.nn.arena import Arena, Layout
 
 
 def save(path: str | Path, parameters: Arena) -> None:
-    """Write `parameters` to `path`, whole or not at all. Local."""
+    """Write `parameters` to `path`, whole or not at all. Local. Raises UserError if the file cannot be written."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -21,6 +21,8 @@ def save(path: str | Path, parameters: Arena) -> None:
         safetensors.numpy.save_file({name: parameters[name] for name in parameters}, partial)
         partial.chmod(mode)
         os.replace(partial, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: cannot be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -30,10 +32,17 @@ def load(path: str | Path, layout: Layout, dtype: np.dtype | type = np.float32) 
 
     Raises UserError if the file is missing or broken, or its tensors are not those of the layout.
     """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file, expected parameters in safetensors format")
     try:
         tensors = safetensors.numpy.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: not a readable safetensors file: {error}") from error
+    except (TypeError, AttributeError, KeyError) as error:  # types that NumPy does not have
+        raise UserError(f"{path}: tensors of a type that NumPy does not have, expected float32 or float64") from error
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind != "f":
+            raise UserError(f"{path}: tensor {name} is of type {tensor.dtype}, expected float32 or float64")
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     for name in sorted({*shapes, *layout.shapes}):
         if shapes.get(name) != layout.shapes.get(name):

@@ -3,16 +3,24 @@
 import argparse
 import os
 import sys
+import time
 import traceback
 
 from distbelief import __version__
 from distbelief.errors import UserError
 from distbelief.launch.agreement import Elsewhere
-from distbelief.launch.world import abort, promised_rank, promised_size
+from distbelief.launch.world import abort, promised_rank, promised_size, world
+
+# What a launcher gets to pass on a rank's last words.
+ABORT_SECONDS = 0.3
 
 
 class _Parser(argparse.ArgumentParser):
-    """Bad arguments become UserErrors: under mpirun one rank says it, not all."""
+    """Under mpirun one rank speaks, not all; bad arguments become UserErrors."""
+
+    def _print_message(self, message, file=None):
+        if promised_rank() == 0:
+            super()._print_message(message, file)
 
     def error(self, message: str):
         raise UserError(f"{message} (see {self.prog} --help)")
@@ -26,19 +34,19 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a network; under mpirun, by Downpour SGD")
     train.add_argument("config", metavar="CONFIG", help="a TOML file")
     train.add_argument("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[])
-    train.set_defaults(run=_train)
+    train.set_defaults(run=_train, alone=False)
 
     evaluate = commands.add_parser("evaluate", help="try the parameters of a run on its test examples")
     evaluate.add_argument("folder", metavar="RUN", help="a run's folder")
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_evaluate, alone=True)
 
     info = commands.add_parser("info", help="versions, BLAS, MPI, CPU features, threads")
-    info.set_defaults(run=_info)
+    info.set_defaults(run=_info, alone=False)
 
     data = commands.add_parser("data", help="provide a dataset")
     data.add_argument("name", choices=["fashion-mnist"])
     data.add_argument("--to", required=True, metavar="DIR")
-    data.set_defaults(run=_data)
+    data.set_defaults(run=_data, alone=True)
     return parser
 
 
@@ -81,18 +89,32 @@ def main(words: list[str] | None = None) -> int:
     # Before any BLAS is loaded: one thread for each rank unless the user says otherwise.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    alone = False
     try:
         arguments = _parser().parse_args(words)
-        return arguments.run(arguments)
-    except Elsewhere:
-        return 2
+        alone = arguments.alone  # a command for one rank: the others have nothing to do
+        return 0 if alone and promised_rank() != 0 else arguments.run(arguments)
     except UserError as error:
-        if promised_rank() == 0:
+        if promised_rank() == 0 and not isinstance(error, Elsewhere):
             print(f"distbelief: error: {error}", file=sys.stderr, flush=True)
+        if not alone:
+            _leave_together()
         return 2
     except Exception:
-        traceback.print_exc()
+        # In one piece, and with a moment for the launcher to pass it on before it kills all ranks.
+        sys.stderr.write(traceback.format_exc())
         sys.stderr.flush()
         if promised_size() is not None:
+            time.sleep(ABORT_SECONDS)
             abort(1)
         return 1
+
+
+def _leave_together() -> None:
+    """See to it that MPI's finalisation waits for all ranks: when one exits with a code, launchers kill the others."""
+    if "distbelief.comm.mpi" in sys.modules:
+        return
+    try:
+        world()
+    except UserError:
+        pass  # no MPI: it was the error, or comes on top of it

@@ -1,9 +1,7 @@
 """The configuration of a run: TOML, decoded into frozen structs. What is wrong with it is one line naming the key."""
 
-import re
 import tomllib
-import types
-import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +10,7 @@ import tomli_w
 
 from distbelief.algorithms.settings import Count, Downpour, Evaluate, Seconds, Stop
 from distbelief.errors import UserError
+from distbelief.explain import explain, stray_number
 from distbelief.optim import Rule
 
 
@@ -80,20 +79,20 @@ class Config(_Section):
     evaluate: Evaluate = Evaluate()
 
 
-def load(path: str | Path, settings: list[str] | tuple[str, ...] = ()) -> Config:
+def load(path: str | Path, settings: Sequence[str] = ()) -> Config:
     """The configuration in `path`, changed by `settings` ("section.key=value"), with absolute paths. Local.
 
     Raises UserError: one line that names the file and the key.
     """
     try:
-        table = tomllib.loads(Path(path).read_text())
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not TOML: {error}") from error
     for setting in settings:
         _set(table, setting)
-    return _resolve(_decode(table, str(path)))
+    return _resolve(_decode(table, str(path), settings))
 
 
 def dump(config: Config) -> str:
@@ -103,77 +102,54 @@ def dump(config: Config) -> str:
 
 def _set(table: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {setting}: expected section.key=value")
+    *path, last = key.strip().split(".")
+    if not equals or not all([*path, last]) or not setting.isprintable():
+        shown = setting if setting.isprintable() else repr(setting)
+        raise UserError(f"--set {shown}: expected section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # a bare word is a string
-    *path, last = key.strip().split(".")
     here: Any = table
     try:
         for name in path:
-            here = here[int(name)] if isinstance(here, list) else here.setdefault(name, {})
+            here = here[_index(name)] if isinstance(here, list) else here.setdefault(name, {})
         if isinstance(here, list):
-            here[int(last)] = value
+            here[_index(last)] = value
         else:
             here[last] = value
     except (IndexError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"--set {setting}: there is no place {key.strip()}") from error
 
 
-def _decode(table: dict[str, Any], name: str) -> Config:
+def _index(name: str) -> int:
+    if not name.isdecimal():
+        raise ValueError(name)
+    return int(name)
+
+
+def _decode(table: dict[str, Any], path: str, settings: Sequence[str]) -> Config:
     try:
         config = msgspec.convert(table, Config)
+        if stray := stray_number(config):
+            raise UserError(
+                f"{_blamed(path, settings, stray[0])}: {stray[0]}: expected a finite number, found {stray[1]}"
+            )
     except msgspec.ValidationError as error:
-        raise UserError(f"{name}: {_explain(str(error), table)}") from None
+        key, words = explain(error, table, Config)
+        raise UserError(f"{_blamed(path, settings, key)}: {key}: {words}") from None
     if config.stop.epochs is None and config.stop.seconds is None:
-        raise UserError(f"{name}: stop: expected epochs, seconds or both")
+        raise UserError(f"{path}: stop: expected epochs, seconds or both")
     return config
 
 
-def _explain(text: str, table: dict[str, Any]) -> str:
-    """msgspec's words, led by the key and followed by the value found there."""
-    words, _, place = text.partition(" - at `$")
-    steps = re.findall(r"\w+|\[\.\.\.\]|\[\d+\]", place)
-    kind: Any = Config
-    here: Any = table
-    path = ""
-    for step in steps:
-        if step.startswith("["):
-            # msgspec does not say which element it means: the first that does not convert.
-            kind = typing.get_args(typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind)[0]
-            index = next(i for i, element in enumerate(here) if not _converts(element, kind))
-            here, path = here[index], f"{path}.{index}"
-        else:
-            kind = typing.get_type_hints(kind, include_extras=True).get(step) if isinstance(kind, type) else None
-            here = here.get(step) if isinstance(here, dict) else None
-            path = f"{path}.{step}".lstrip(".")
-            kind = _struct(kind, here)
-    if unknown := re.match(r"Object contains unknown field `(.*)`", words):
-        known = ", ".join(kind.__struct_fields__) if isinstance(kind, type) else "others"
-        return f"{path}.{unknown[1]}: unknown key, expected one of: {known}".lstrip(".")
-    if missing := re.match(r"Object missing required field `(.*)`", words):
-        return f"{path}.{missing[1]}: missing".lstrip(".")
-    words = words.replace("`", "")
-    return f"{path or 'the whole file'}: {words[0].lower()}{words[1:]}, found {here!r}"
-
-
-def _struct(kind: Any, here: Any) -> Any:
-    """The struct among the alternatives of `kind` that the table `here` means."""
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        structs = [k for k in typing.get_args(kind) if isinstance(k, type) and issubclass(k, msgspec.Struct)]
-        tag = here.get("kind") if isinstance(here, dict) else None
-        return next((k for k in structs if k.__struct_config__.tag == tag), structs[0] if structs else None)
-    return kind
-
-
-def _converts(value: Any, kind: Any) -> bool:
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError:
-        return False
-    return True
+def _blamed(path: str, settings: Sequence[str], key: str) -> str:
+    """Where the user wrote `key`: in the file, or in the last setting that touched it."""
+    for setting in reversed(settings):
+        touched = setting.partition("=")[0].strip()
+        if f"{key}.".startswith(f"{touched}.") or f"{touched}.".startswith(f"{key}."):
+            return f"--set {setting}"
+    return path
 
 
 def _resolve(config: Config) -> Config:

@@ -46,7 +46,7 @@ class RunFolder:
 
     def record(self, evaluation: Evaluation) -> None:
         """Append one line to metrics.jsonl."""
-        with open(self.path / METRICS, "a") as metrics:
+        with open(self.path / METRICS, "a", encoding="utf-8") as metrics:
             metrics.write(json.dumps(dataclasses.asdict(evaluation)) + "\n")
 
     def end(self, outcome: Outcome, result: dict) -> None:
@@ -56,7 +56,7 @@ class RunFolder:
 
     def _write(self, name: str, text: str) -> None:
         partial = self.path / f".{name}.partial"
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, self.path / name)
 
 

@@ -113,7 +113,7 @@ def test_the_coordinator_names_a_replica_that_falls_silent():
             20.0,
         )
 
-    with pytest.raises(DeadlineExpired, match=r"rank 0 waited 2\d s for a report of replica 1 \(rank 2\)"):
+    with pytest.raises(DeadlineExpired, match=r"rank 0 waited 3\d s for a report of replica 1 \(rank 2\)"):
         Cluster(4).run(program)
 
 

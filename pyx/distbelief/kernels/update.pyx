@@ -26,7 +26,8 @@ def sgd(real[::1] parameters, const real[::1] gradient, double rate):
 def adagrad(real[::1] parameters, const real[::1] gradient, real[::1] squares, double rate):
     """squares += gradient^2, then parameters -= rate gradient / sqrt(squares) (Dean et al. 2012, section 4.1).
 
-    The floor under the root, the smallest normal number, only turns 0/0 into 0.
+    The floor under the root, the smallest normal number, turns 0/0 into 0. It also shortens the steps of gradients
+    whose squares underflow (below 1e-19 in float32); where squares overflow (above 1e19) a parameter stays put.
     """
     cdef Py_ssize_t i, size = parameters.shape[0]
     cdef real r = <real>rate, g, s, floor

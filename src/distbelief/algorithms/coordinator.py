@@ -48,6 +48,7 @@ class Coordinator:
         listener: Listener,
     ):
         self._endpoint = endpoint
+        self._client = client
         self._roles = roles
         self._warmstart = downpour.warmstart
         self._stop_seconds = stop.seconds or math.inf
@@ -64,7 +65,7 @@ class Coordinator:
         self._sending: list[Request] = []
         self._ticked = endpoint.clock()
         self._began = math.nan
-        self._warm = self._stopping = False
+        self._warm = self._stopping = self._evaluating_last = False
         self.finished = False
 
     @property
@@ -100,19 +101,23 @@ class Coordinator:
         self._stop_when_due()
         if self._evaluating is not None:
             self._evaluate_a_piece()
-        elif self._ledger.all_through() and (self._fault or self._evaluated_all()):
+        elif self._ledger.all_through() and (self._fault or self._evaluating_last):
             self._end()
         elif self._fault is None and (self._ledger.all_through() or self._ledger.total("examples") >= self._mark):
             self._mark = (self._ledger.total("examples") // self._every + 1) * self._every
-            self._evaluating = self._evaluator.evaluate(self._seconds())
+            # The last evaluation is one that began after every push had been applied.
+            self._evaluating_last = self._ledger.all_through()
+            self._evaluating = self._evaluator.evaluate(self._seconds(), self._client.fetch())
         else:
             return self._look_for_silence()
         return 0.0
 
     def _begin(self) -> None:
+        fetch = self._client.fetch()
+        self._client.wait_fetch(fetch)  # before anybody moves the parameters
         self._began = self._endpoint.clock()
         self._start(slice(0, 1))
-        self._evaluating = self._evaluator.evaluate(0.0)
+        self._evaluating = self._evaluator.evaluate(0.0, fetch)
 
     def _let_loose(self) -> None:
         """Warmstart: the other replicas start once replica 0 has taken so many steps alone, or all that it has."""
@@ -133,37 +138,37 @@ class Coordinator:
         self._endpoint.wait_all(self._sending, self._timeout, "all ranks to take the order to leave")
         self.finished = True
 
-    def _evaluated_all(self) -> bool:
-        latest = self._evaluator.latest
-        return latest is not None and latest.examples == self._ledger.total("examples")
-
     def _evaluate_a_piece(self) -> None:
         try:
             next(self._evaluating)
+            return
         except StopIteration as end:
-            self._evaluating = None
-            if isinstance(end.value, Fault):
-                self._fault = end.value
-            else:
-                self._listener.evaluated(end.value)
+            result = end.value
+        self._evaluating = None
+        if isinstance(result, Fault):
+            self._fault = result
+        else:
+            self._listener.evaluated(result)
 
     def _look_for_silence(self) -> float:
         """Tell the others now and then that this rank lives; raise DeadlineExpired for one that is silent too long.
 
         Returns the seconds until the next look.
         """
-        now = self._endpoint.clock()
+        now, patience = self._endpoint.clock(), self._timeout
         if self._late_shards:
             late, silence = f"the shards on ranks {sorted(self._late_shards)} to begin", now - self._ticked
         else:
+            # A replica that waits for a shard in vain is to say so first.
+            patience *= 1.5
             replica, silence = self._ledger.most_silent(now)
             late = f"a report of replica {replica} (rank {self._roles.replicas[replica]})"
             if now - self._ticked >= self._timeout / 4:
                 self._ticked = now
                 self._order(TICK, self._others)
-        if silence >= self._timeout:
+        if silence >= patience:
             raise DeadlineExpired(f"rank {self._endpoint.rank} waited {silence:.0f} s for {late}")
-        rest = min(self._timeout / 4, self._timeout - silence)
+        rest = min(self._timeout / 4, patience - silence)
         if not (self._stopping or math.isnan(self._began)):
             rest = min(rest, max(self._stop_seconds - self._seconds(), 0.0))
         return rest

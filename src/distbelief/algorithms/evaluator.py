@@ -11,7 +11,7 @@ from distbelief.algorithms.progress import Evaluation, Fault
 from distbelief.algorithms.scoring import scoring
 from distbelief.comm.endpoint import Endpoint
 from distbelief.nn.arena import Arena
-from distbelief.server import Client
+from distbelief.server import Client, Fetch
 
 
 class Evaluator:
@@ -28,8 +28,8 @@ class Evaluator:
         self._model.initialise(self.good, problem.seed)
         self.latest: Evaluation | None = None
 
-    def evaluate(self, seconds: float) -> Generator[None, None, Evaluation | Fault]:
-        """Fetch and score, in small pieces: yields between them. `seconds`: the time since training began."""
+    def evaluate(self, seconds: float, fetch: Fetch) -> Generator[None, None, Evaluation | Fault]:
+        """Score what `fetch` brings, in small pieces: yields between them. `seconds`: since training began."""
         ledger = self._ledger
         evaluation = {
             "time": seconds,
@@ -41,7 +41,6 @@ class Evaluator:
             "bytes_pushed": ledger.total("bytes_pushed"),
             "seconds_waiting": ledger.total("seconds_waiting"),
         }
-        fetch = self._client.fetch()
         while not fetch.done():
             yield
         counts = self._client.install(fetch, self._fetched.flat, None, 0.0)

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from distbelief.comm.endpoint import Endpoint
+from distbelief.comm.endpoint import DeadlineExpired, Endpoint
 from distbelief.errors import UserError
 
 _TAG = 20
@@ -29,7 +29,7 @@ def agree(endpoint: Endpoint, prepare: Callable[[], Result]) -> Result:
     try:
         result = prepare()
     except UserError as error:
-        text = str(error)
+        text = str(error) or repr(error)
     mine = np.zeros(_LENGTH, np.uint8)
     mine[: min(len(text.encode()), _LENGTH)] = np.frombuffer(text.encode()[:_LENGTH], np.uint8)
     verdict = np.zeros(1, np.int64)
@@ -53,5 +53,9 @@ def _collect(endpoint: Endpoint, mine: np.ndarray) -> list[str]:
     words = np.zeros((endpoint.size, _LENGTH), np.uint8)
     words[0] = mine
     hearing = [endpoint.receive(words[rank], rank, _TAG) for rank in range(1, endpoint.size)]
-    endpoint.wait_all(hearing, _TIMEOUT, "all ranks to be ready")
+    try:
+        endpoint.wait_all(hearing, _TIMEOUT, "all ranks to be ready")
+    except DeadlineExpired as error:
+        late = [rank for rank, request in enumerate(hearing, start=1) if not request.done()]
+        raise DeadlineExpired(f"{error}; not heard of: ranks {late}") from None
     return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in words]

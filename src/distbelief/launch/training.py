@@ -25,7 +25,7 @@ def train(path: str, settings: list[str]) -> int:
     if endpoint is None or endpoint.size == 1:
         config, experiment = _prepare(path, settings, 0, 1)
         folder, reporter = _begin(config, experiment)
-        reporter.say(f"serial training on {experiment.training_examples} examples, no MPI")
+        reporter.say(f"serial training on one rank, {experiment.training_examples} examples")
         outcome = serial.train(experiment, config.rule, config.stop, config.evaluate, reporter)
         return _finish(config, experiment, folder, reporter, outcome)
     config, experiment = agree(endpoint, lambda: _prepare(path, settings, endpoint.rank, endpoint.size))
@@ -60,8 +60,8 @@ def _downpour(endpoint: Endpoint, config: Config, experiment: Experiment) -> int
     if endpoint.rank == roles.coordinator:
         folder, reporter = _begin(config, experiment)
         reporter.say(
-            f"Downpour on {endpoint.size} ranks: {len(roles.shards)} shards (the coordinator is with the first), "
-            f"{len(roles.replicas)} replicas, {experiment.training_examples} examples"
+            f"Downpour on {endpoint.size} ranks: coordinator and {_count(roles.shards, 'shard')}, "
+            f"{_count(roles.replicas, 'replica')}, {experiment.training_examples} examples"
         )
     outcome = downpour.train(
         endpoint,
@@ -107,3 +107,7 @@ def _finish(config: Config, experiment: Experiment, folder: RunFolder, reporter:
         reporter.say(f"mean staleness {mean(evaluation.staleness):.2f}  (largest {max(evaluation.staleness_max)})")
     reporter.say(f"run files      {folder.path}")
     return 0
+
+
+def _count(things: list, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
