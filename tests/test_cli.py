@@ -96,7 +96,7 @@ def test_evaluate_without_parameters(copy):
 def test_evaluate_with_damaged_parameters(copy):
     path = copy / "parameters.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    require_refusal(command("evaluate", copy), "parameters.safetensors: no such file")
+    require_refusal(command("evaluate", copy), "parameters.safetensors: not a readable safetensors file")
 
 
 def test_evaluate_with_the_parameters_of_another_network(copy):
