@@ -1,5 +1,6 @@
 """The launcher itself: what comes out, and that nothing stays behind, whatever the program does."""
 
+import subprocess
 import sys
 import time
 import uuid
