@@ -206,7 +206,7 @@ def test_what_is_missing_is_named(tmp_path, key):
         here = here[section]
     del here[last]
     (tmp_path / "c.toml").write_text(tomli_w.dumps(table))
-    choices = ", expected one of: fixed, adagrad" if key == "rule.kind" else ""
+    choices = ", expected one of: fixed, adagrad, momentum" if key == "rule.kind" else ""
     assert fault(tmp_path / "c.toml") == f"{key}: missing{choices}"
 
 

@@ -12,6 +12,7 @@ from distbelief.algorithms.settings import Count, Downpour, Evaluate, Seconds, S
 from distbelief.errors import UserError
 from distbelief.explain import explain, stray_number
 from distbelief.optim import Rule
+from distbelief.server.settings import Server
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,11 +60,6 @@ class Network(_Section):
     """From the inputs up; the last layer's outputs are the classes."""
     loss: Literal["softmax"] = "softmax"
     dtype: Literal["float32", "float64"] = "float32"
-
-
-class Server(_Section):
-    shards: Count = 1
-    """Ranks 0 to shards-1 hold the parameters."""
 
 
 class Config(_Section):

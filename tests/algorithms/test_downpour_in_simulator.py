@@ -8,7 +8,7 @@ from algorithms.digits import Digits, train_in_simulator, train_serially
 
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.optim import Adagrad, FixedRate
-from distbelief.server.messages import PUSH
+from distbelief.server.messages import HEADER, PUSH, RECORD
 
 
 @pytest.mark.parametrize("n_fetch", [1, 2, 5])
@@ -116,8 +116,8 @@ def test_bytes_are_what_n_fetch_and_n_push_imply():
     # Two replicas of 15 steps: fetches at steps 0, 4, 8, 12; pushes after 2, 4, ..., 14, and the rest of 1 step.
     last = heard.evaluations[-1]
     assert last.step == 30
-    assert last.bytes_fetched == 2 * 4 * (4 * size + 64)
-    assert last.bytes_pushed == 2 * 8 * (4 * size + 32)
+    assert last.bytes_fetched == 2 * 4 * (4 * size + RECORD.itemsize)
+    assert last.bytes_pushed == 2 * 8 * (4 * size + HEADER.itemsize)
 
 
 def test_warmstart_lets_replica_0_train_alone():

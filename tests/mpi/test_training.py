@@ -19,7 +19,7 @@ under_mpi = [pytest.mark.mpi, needs_mpiexec]
 
 FIELDS = {
     *("time", "step", "examples", "loss", "accuracy", "train_loss", "examples_per_s", "staleness", "staleness_max"),
-    *("updates", "bytes_fetched", "bytes_pushed", "seconds_waiting"),
+    *("updates", "bytes_fetched", "bytes_pushed", "seconds_fetching", "seconds_pushing"),
 }
 FLOAT = 4  # bytes
 
@@ -135,7 +135,7 @@ def test_metrics(trained):
             assert record["examples_per_s"] == pytest.approx(record["examples"] / record["time"], rel=1e-3, abs=1)
     for earlier, later in zip(records, records[1:], strict=False):
         assert earlier["time"] < later["time"]
-        for growing in ("step", "examples", "bytes_fetched", "bytes_pushed", "seconds_waiting"):
+        for growing in ("step", "examples", "bytes_fetched", "bytes_pushed", "seconds_fetching", "seconds_pushing"):
             assert earlier[growing] <= later[growing]
     for earlier, later in zip(records, records[1:-1], strict=False):  # the last one comes when training ends
         assert later["examples"] - earlier["examples"] >= TRAINING / 2

@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
+from server.small_cluster import TIMEOUT, fetch, run
 
-from distbelief.algorithms.loop import serve
 from distbelief.comm.sim import Cluster
 from distbelief.optim import Adagrad, FixedRate
-from distbelief.server import Client, Interval, Placement, Service, Shard
-from distbelief.server.messages import HEADER, PAYLOAD, PUSH, record
-
-TIMEOUT = 1.0
+from distbelief.server import Client, Interval, Placement
+from distbelief.server.messages import GRADIENT, HEADER, PAYLOAD, PUSH, RECORD, record
 
 
 @pytest.mark.parametrize(("size", "shards"), [(1, 1), (10, 3), (41, 7), (1000, 64), (5, 5)])
@@ -28,55 +26,6 @@ def test_a_shard_without_parameters_is_refused(size, shards):
         Placement(size, shards)
 
 
-class _Until:
-    """The part that ends a shard's loop once so many pushes have been applied."""
-
-    tags = ()
-
-    def __init__(self, shard, pushes):
-        self._shard, self._pushes = shard, pushes
-
-    @property
-    def finished(self):
-        return self._shard.count >= self._pushes
-
-    def work(self):
-        return TIMEOUT
-
-
-def _run(program, *, values, rule, shards, clients, pushes, **cluster):
-    """`program(client, endpoint)` on each client rank; the shards' final parameters, their records, the results."""
-    placement = Placement(values.size, shards)
-
-    def role(endpoint):
-        number = endpoint.rank if endpoint.rank < shards else None
-        nbytes = 0 if number is None else Shard.window_bytes(placement.intervals[number], values.dtype)
-        window = endpoint.window(nbytes)
-        if number is None:
-            endpoint.wait_all([endpoint.receive(np.zeros(1), s, 99) for s in range(shards)], TIMEOUT, "the shards")
-            client = Client(endpoint, window, placement, list(range(shards)), values.dtype, TIMEOUT)
-            result = program(client, endpoint)
-            window.free()
-            return result
-        start, stop = placement.intervals[number]
-        shard = Shard(placement.intervals[number], values[start:stop].copy(), rule, window)
-        endpoint.wait_all([endpoint.send(np.zeros(1), shards + c, 99) for c in range(clients)], TIMEOUT, "the clients")
-        serve(endpoint, [Service(endpoint, shard, TIMEOUT), _Until(shard, pushes)])
-        result = shard.parameters.copy(), window.local[:24].view(np.int64).tolist()
-        window.free()
-        return result
-
-    results = Cluster(shards + clients, **cluster).run(role)
-    parameters = np.concatenate([result[0] for result in results[:shards]])
-    return parameters, [result[1] for result in results[:shards]], results[shards:]
-
-
-def _fetch(client, parameters, accrued=None, rate=0.0):
-    fetch = client.fetch()
-    client.wait_fetch(fetch)
-    return client.install(fetch, parameters, accrued, rate)
-
-
 @pytest.mark.parametrize("shards", [1, 3])
 def test_fetch_brings_what_pushes_made(shards):
     values = np.arange(10, dtype=np.float32)
@@ -84,15 +33,15 @@ def test_fetch_brings_what_pushes_made(shards):
 
     def program(client, endpoint):
         here = np.zeros(10, np.float32)
-        counts = _fetch(client, here)
+        counts = fetch(client, here)
         np.testing.assert_array_equal(here, values)
         assert counts.tolist() == [0] * shards
         for gradient in gradients:
             client.wait_push(client.push(gradient, counts))
-        assert _fetch(client, here).tolist() == [2] * shards
+        assert fetch(client, here).tolist() == [2] * shards
         return here
 
-    parameters, records, (here,) = _run(
+    parameters, records, (here,) = run(
         program, values=values, rule=Adagrad(rate=0.1), shards=shards, clients=1, pushes=2
     )
     expected, squares = values.copy(), np.zeros(10, np.float32)
@@ -102,7 +51,9 @@ def test_fetch_brings_what_pushes_made(shards):
     np.testing.assert_allclose(parameters, expected, rtol=1e-6)
     np.testing.assert_array_equal(here, parameters)
     # count, sum and maximum of the staleness: the second push was computed from the first fetch.
-    assert records == [[2, 1, 1]] * shards
+    for told in records:
+        assert (told["count"], told["staleness_sum"], told["staleness_max"]) == (2, 1, 1)
+        assert told["staleness_histogram"][:3].tolist() == [1, 1, 0]
 
 
 def test_staleness_is_the_updates_between_fetch_and_push():
@@ -110,7 +61,7 @@ def test_staleness_is_the_updates_between_fetch_and_push():
 
     def program(client, endpoint):
         here = np.zeros(4)
-        counts = _fetch(client, here)
+        counts = fetch(client, here)
         turn = np.zeros(1)
         if endpoint.rank == 1:
             client.wait_push(client.push(np.ones(4), counts))
@@ -120,10 +71,11 @@ def test_staleness_is_the_updates_between_fetch_and_push():
             client.wait_push(client.push(np.ones(4), counts))
             client.wait_push(client.push(np.ones(4), counts))
 
-    _, records, _ = _run(
+    _, (told,), _ = run(
         program, values=np.zeros(4), rule=FixedRate(rate=1.0), shards=1, clients=2, pushes=3, latency=1e-3
     )
-    assert records == [[3, 0 + 1 + 2, 2]]
+    assert (told["count"], told["staleness_sum"], told["staleness_max"]) == (3, 0 + 1 + 2, 2)
+    assert told["staleness_histogram"][:4].tolist() == [1, 1, 1, 0]
 
 
 def test_a_fetch_that_lacks_a_push_is_mended_by_it():
@@ -131,20 +83,20 @@ def test_a_fetch_that_lacks_a_push_is_mended_by_it():
 
     def program(client, endpoint):
         here = np.zeros(4)
-        counts = _fetch(client, here, rate=0.5)
+        counts = fetch(client, here, rate=0.5)
         here -= 0.5  # the local step with a gradient of ones
         push = client.push(np.ones(4), counts)
         accrued = np.full(4, 2.0)  # a second step, not pushed yet
         here -= 0.5 * accrued
-        counts = _fetch(client, here, accrued, rate=0.5)
+        counts = fetch(client, here, accrued, rate=0.5)
         assert counts.tolist() == [0], "the push has not arrived yet"
         np.testing.assert_allclose(here, 10 - 0.5 - 1.0)
         client.wait_push(push)
-        assert _fetch(client, here, accrued, rate=0.5).tolist() == [1]
+        assert fetch(client, here, accrued, rate=0.5).tolist() == [1]
         np.testing.assert_allclose(here, 10 - 0.5 - 1.0)
 
     # The fetch reads the moment it arrives; the push that left before it still has to be received and applied.
-    _run(program, values=np.full(4, 10.0), rule=FixedRate(rate=0.5), shards=1, clients=1, pushes=1, latency=1e-3)
+    run(program, values=np.full(4, 10.0), rule=FixedRate(rate=0.5), shards=1, clients=1, pushes=1, latency=1e-3)
 
 
 def test_a_buffer_on_its_way_cannot_be_pushed_again():
@@ -155,22 +107,38 @@ def test_a_buffer_on_its_way_cannot_be_pushed_again():
             client.push(gradient, np.zeros(1, np.int64))
         client.wait_push(push)
 
-    _run(program, values=np.zeros(4), rule=FixedRate(rate=0.5), shards=1, clients=1, pushes=1)
+    run(program, values=np.zeros(4), rule=FixedRate(rate=0.5), shards=1, clients=1, pushes=1)
 
 
-def test_a_push_of_another_interval_is_refused():
+def _header(**fields):
+    return record(HEADER, **{"kind": GRADIENT, "start": 0, "stop": 4, "nbytes": 32} | fields)
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ([(_header(stop=3, nbytes=24), PUSH), (np.ones(3), PAYLOAD)], "a push of 24 bytes for the interval 0..3"),
+        ([(_header(nbytes=16), PUSH), (np.ones(2), PAYLOAD)], "expected 32 bytes for 0..4"),
+        ([(_header(kind=77), PUSH), (np.ones(4), PAYLOAD)], "a header of unknown kind 77"),
+        ([(_header(kind=77, nbytes=0), PUSH)], "a header of unknown kind 77"),
+        ([(np.zeros(5, np.uint8), PUSH)], f"a header of 5 bytes, expected {HEADER.itemsize}"),
+    ],
+)
+def test_what_a_shard_cannot_take_is_refused_and_the_next_push_is_applied(messages, words, capsys):
     def program(client, endpoint):
-        header = record(HEADER, sequence=0, count=0, start=0, stop=3)
-        requests = [endpoint.send(header, 0, PUSH), endpoint.send(np.ones(3), 0, PAYLOAD)]
-        endpoint.wait_all(requests, TIMEOUT, "the shard")
+        endpoint.wait_all([endpoint.send(buffer, 0, tag) for buffer, tag in messages], TIMEOUT, "the shard")
+        client.wait_push(client.push(np.ones(4), np.zeros(1, np.int64)))
 
-    with pytest.raises(RuntimeError, match=r"rank 1 pushed the interval 0\.\.3 to a shard of 0\.\.4"):
-        _run(program, values=np.zeros(4), rule=FixedRate(rate=0.5), shards=1, clients=1, pushes=1)
+    parameters, (told,), _ = run(program, values=np.zeros(4), rule=FixedRate(rate=0.5), shards=1, clients=1, pushes=1)
+    np.testing.assert_array_equal(parameters, np.full(4, -0.5))
+    assert told["refused"] == 1 and told["count"] == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and words in said and "refused" in said and "from rank 1" in said
 
 
 def test_the_deadline_names_the_shards_that_are_silent():
     def program(endpoint):
-        window = endpoint.window(64 + 32)
+        window = endpoint.window(RECORD.itemsize + 32)
         if endpoint.rank:
             client = Client(endpoint, window, Placement(4, 1), [0], np.dtype(float), TIMEOUT)
             client.wait_push(client.push(np.ones(4), np.zeros(1, np.int64)))

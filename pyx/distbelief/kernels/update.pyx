@@ -1,9 +1,24 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Updates over intervals of flat vectors: what a shard does to its parameters, a replica to its copy."""
+"""Updates over intervals of flat vectors: what a shard does to its parameters, a replica to its copy.
+
+A shard's gradient may be of the parameters' own type or bfloat16 (uint16). With a `shadow` (uint16) the same pass
+writes the updated parameters to it, rounded to bfloat16.
+"""
 
 from libc.math cimport sqrt, sqrtf
 
+from distbelief.kernels.bfloat16 cimport narrow_bits, widen_bits
 from distbelief.kernels.real cimport real
+
+ctypedef unsigned short unsigned_short
+
+ctypedef fused wire:
+    float
+    double
+    unsigned_short
+
+# Elements per block: what an update has touched is still in the first-level cache when the shadow is written.
+cdef Py_ssize_t BLOCK = 1024
 
 
 cdef inline real _root(real x) noexcept nogil:
@@ -13,36 +28,120 @@ cdef inline real _root(real x) noexcept nogil:
         return sqrt(x)
 
 
-def sgd(real[::1] parameters, const real[::1] gradient, double rate):
+cdef int _same(wire gradient, real parameter) except -1:
+    """Refuses to mix float32 and float64; bfloat16 goes with both."""
+    if wire is not unsigned_short:
+        if sizeof(wire) != sizeof(real):
+            raise ValueError("the gradient is neither of the parameters' type nor bfloat16")
+    return 0
+
+
+cdef inline real _read(const wire *gradient, Py_ssize_t i, real like) noexcept nogil:
+    if wire is unsigned_short:
+        return <real>widen_bits(gradient[i])
+    else:
+        return <real>gradient[i]
+
+
+cdef inline void _shade(const real *parameters, unsigned short *shadow, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(size):
+        shadow[i] = narrow_bits(<float>parameters[i])
+
+
+def sgd(real[::1] parameters, const wire[::1] gradient, double rate, unsigned short[::1] shadow=None):
     """parameters -= rate gradient."""
-    cdef Py_ssize_t i, size = parameters.shape[0]
+    cdef Py_ssize_t block, first, last, i, size = parameters.shape[0]
     cdef real r = <real>rate
-    assert gradient.shape[0] == size
+    cdef bint shaded = shadow is not None
+    cdef const wire *g
+    assert gradient.shape[0] == size and (not shaded or shadow.shape[0] == size)
+    if size == 0:
+        return
+    _same[wire, real](gradient[0], parameters[0])
     with nogil:
-        for i in range(size):
-            parameters[i] -= r * gradient[i]
+        g = &gradient[0]
+        for block in range((size + BLOCK - 1) // BLOCK):
+            first, last = block * BLOCK, min((block + 1) * BLOCK, size)
+            for i in range(first, last):
+                parameters[i] -= r * _read[wire, real](g, i, r)
+            if shaded:
+                _shade[real](&parameters[first], &shadow[first], last - first)
 
 
-def adagrad(real[::1] parameters, const real[::1] gradient, real[::1] squares, double rate):
+def adagrad(real[::1] parameters, const wire[::1] gradient, real[::1] squares, double rate,
+            unsigned short[::1] shadow=None):
     """squares += gradient^2, then parameters -= rate gradient / sqrt(squares) (Dean et al. 2012, section 4.1).
 
     The floor under the root, the smallest normal number, turns 0/0 into 0. It also shortens the steps of gradients
     whose squares underflow (below 1e-19 in float32); where squares overflow (above 1e19) a parameter stays put.
     """
-    cdef Py_ssize_t i, size = parameters.shape[0]
-    cdef real r = <real>rate, g, s, floor
+    cdef Py_ssize_t block, first, last, i, size = parameters.shape[0]
+    cdef real r = <real>rate, x, s, floor
+    cdef bint shaded = shadow is not None
+    cdef const wire *g
     if real is float:
         floor = 1.17549435e-38
     else:
         floor = 2.2250738585072014e-308
-    assert gradient.shape[0] == size and squares.shape[0] == size
+    assert gradient.shape[0] == size and squares.shape[0] == size and (not shaded or shadow.shape[0] == size)
+    if size == 0:
+        return
+    _same[wire, real](gradient[0], parameters[0])
     with nogil:
+        g = &gradient[0]
+        for block in range((size + BLOCK - 1) // BLOCK):
+            first, last = block * BLOCK, min((block + 1) * BLOCK, size)
+            for i in range(first, last):
+                x = _read[wire, real](g, i, r)
+                s = squares[i] + x * x
+                squares[i] = s
+                s = s if s > floor else floor
+                parameters[i] -= r * x / _root(s)
+            if shaded:
+                _shade[real](&parameters[first], &shadow[first], last - first)
+
+
+def momentum(real[::1] parameters, const wire[::1] gradient, real[::1] velocity, double rate, double decay,
+             unsigned short[::1] shadow=None):
+    """velocity = decay velocity + gradient, then parameters -= rate velocity (Polyak 1964)."""
+    cdef Py_ssize_t block, first, last, i, size = parameters.shape[0]
+    cdef real r = <real>rate, d = <real>decay
+    cdef bint shaded = shadow is not None
+    cdef const wire *g
+    assert gradient.shape[0] == size and velocity.shape[0] == size and (not shaded or shadow.shape[0] == size)
+    if size == 0:
+        return
+    _same[wire, real](gradient[0], parameters[0])
+    with nogil:
+        g = &gradient[0]
+        for block in range((size + BLOCK - 1) // BLOCK):
+            first, last = block * BLOCK, min((block + 1) * BLOCK, size)
+            for i in range(first, last):
+                velocity[i] = d * velocity[i] + _read[wire, real](g, i, r)
+                parameters[i] -= r * velocity[i]
+            if shaded:
+                _shade[real](&parameters[first], &shadow[first], last - first)
+
+
+def compensate(const wire[::1] gradient, const real[::1] parameters, const real[::1] fetched, double strength,
+               real[::1] out):
+    """out = gradient + strength gradient^2 (parameters - fetched): delay compensation (Zheng et al. 2017, eq. 10).
+
+    `fetched`: the parameters that the gradient was computed from. gradient^2 stands for the diagonal of the Hessian.
+    """
+    cdef Py_ssize_t i, size = parameters.shape[0]
+    cdef real k = <real>strength, x
+    cdef const wire *g
+    assert gradient.shape[0] == size and fetched.shape[0] == size and out.shape[0] == size
+    if size == 0:
+        return
+    _same[wire, real](gradient[0], parameters[0])
+    with nogil:
+        g = &gradient[0]
         for i in range(size):
-            g = gradient[i]
-            s = squares[i] + g * g
-            squares[i] = s
-            s = s if s > floor else floor
-            parameters[i] -= r * g / _root(s)
+            x = _read[wire, real](g, i, k)
+            out[i] = x + k * x * x * (parameters[i] - fetched[i])
 
 
 def accrue(real[::1] parameters, real[::1] accrued, const real[::1] gradient, double rate):

@@ -20,7 +20,9 @@ REPORT_RECORD = np.dtype(
         ("loss", "<f8"),  # of the latest minibatch
         ("bytes_fetched", "<i8"),
         ("bytes_pushed", "<i8"),
-        ("seconds_waiting", "<f8"),
+        ("seconds", "<f8"),  # since the replica was started
+        ("seconds_fetching", "<f8"),  # waiting for fetches, and for slower replicas
+        ("seconds_pushing", "<f8"),  # waiting for pushes
     ]
 )
 

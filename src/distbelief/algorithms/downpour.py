@@ -17,10 +17,10 @@ from distbelief.algorithms.progress import Listener, Outcome
 from distbelief.algorithms.replica import Replica
 from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
-from distbelief.comm.endpoint import Endpoint, Window
+from distbelief.comm.endpoint import Endpoint
 from distbelief.nn.arena import Arena
 from distbelief.optim import Rule
-from distbelief.server import Client, Placement, Service, Shard
+from distbelief.server import Bounded, Client, Placement, Server, Service, Shard
 
 
 def train(
@@ -33,27 +33,30 @@ def train(
     evaluate: Evaluate,
     listener: Listener,
     timeout: float = 300.0,
+    server: Server | None = None,
 ) -> Outcome:
     """Play this rank's roles until the job is done. Collective over the endpoint.
 
     `timeout`: seconds that any one wait may take, before DeadlineExpired says who waited for whom.
     """
+    server = server or Server()
     rank = endpoint.rank
     model = problem.model()
     placement = Placement(model.layout.size, len(roles.shards))
     number = roles.shards.index(rank) if rank in roles.shards else None
-    exposed = 0 if number is None else Shard.window_bytes(placement.intervals[number], model.dtype)
+    exposed = 0 if number is None else Shard.window_bytes(placement.intervals[number], model.dtype, server)
     window = endpoint.window(exposed)
-    client = Client(endpoint, window, placement, roles.shards, model.dtype, timeout)
+    replica = roles.replicas.index(rank) if rank in roles.replicas else None
+    client = Client(endpoint, window, placement, roles.shards, model.dtype, timeout, server, replica)
     orders = Orders(endpoint, roles.coordinator, timeout)
 
-    if rank in roles.replicas:
+    if replica is not None:
         Replica(
             endpoint,
             client,
             orders,
             roles.coordinator,
-            roles.replicas.index(rank),
+            replica,
             len(roles.replicas),
             problem,
             downpour,
@@ -61,13 +64,16 @@ def train(
             rule.rate if downpour.local_rate is None else downpour.local_rate,
             (evaluate.every_examples or math.inf) / (4 * len(roles.replicas)),
             timeout,
+            server.staleness.steps if isinstance(server.staleness, Bounded) else None,
         ).run()
         orders.wait(END, GIVE_UP)
     else:
         parts: list[Part] = []
         if number is not None:
-            shard = _shard(problem, model, placement, number, rule, window)
-            parts.append(Service(endpoint, shard, timeout))
+            interval = placement.intervals[number]
+            values = _beginning(problem, model)[interval.start : interval.stop]
+            shard = Shard(interval, values, rule, window, server, len(roles.replicas))
+            parts.append(Service(endpoint, shard, timeout, server))
         if rank == roles.coordinator:
             coordinator = Coordinator(endpoint, roles, client, problem, downpour, stop, evaluate, timeout, listener)
             parts.append(coordinator)
@@ -79,8 +85,8 @@ def train(
     return coordinator.outcome if rank == roles.coordinator else Outcome(orders.failed)
 
 
-def _shard(problem: Problem, model: Model, placement: Placement, number: int, rule: Rule, window: Window) -> Shard:
+def _beginning(problem: Problem, model: Model) -> np.ndarray:
+    """The parameters that training begins with, shape (size,)."""
     beginning = Arena(model.layout, model.dtype)
     model.initialise(beginning, problem.seed)
-    interval = placement.intervals[number]
-    return Shard(interval, np.array(beginning.flat[interval.start : interval.stop]), rule, window)
+    return beginning.flat

@@ -39,7 +39,9 @@ class Evaluator:
             "examples_per_s": ledger.total("examples") / max(seconds, 1e-9),
             "bytes_fetched": ledger.total("bytes_fetched"),
             "bytes_pushed": ledger.total("bytes_pushed"),
-            "seconds_waiting": ledger.total("seconds_waiting"),
+            "seconds_fetching": ledger.total("seconds_fetching"),
+            "seconds_pushing": ledger.total("seconds_pushing"),
+            "replica_examples_per_s": ledger.examples_per_s(),
         }
         while not fetch.done():
             yield
@@ -47,6 +49,7 @@ class Evaluator:
         shards = {
             "staleness": (fetch.records["staleness_sum"] / np.maximum(counts, 1)).tolist(),
             "staleness_max": fetch.records["staleness_max"].tolist(),
+            "staleness_histogram": fetch.records["staleness_histogram"].tolist(),
             "updates": counts.tolist(),
         }
         held_out = self._problem.held_out()

@@ -30,6 +30,10 @@ class Ledger:
         """The sum of one field over all replicas, as a Python number."""
         return self._reports[field].sum().item()
 
+    def examples_per_s(self) -> list[float]:
+        """Of each replica, since it was started; 0 before its first report."""
+        return (self._reports["examples"] / np.maximum(self._reports["seconds"], 1e-9)).tolist()
+
     def train_loss(self) -> float | None:
         """The mean loss of the replicas' latest minibatches; None before the first."""
         losses = self._reports["loss"][self._reports["step"] > 0]

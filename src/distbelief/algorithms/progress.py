@@ -30,19 +30,26 @@ class Evaluation:
     """Steps of all replicas together."""
     examples: int
     loss: float
-    accuracy: float
+    accuracy: float | None
+    """None if the model does not count what it gets right."""
     train_loss: float | None
     """Mean loss of the latest minibatches; None before the first."""
     examples_per_s: float
     staleness: list[float] = field(default_factory=list)
     """Per shard: the mean staleness of its updates so far. Empty for serial training."""
     staleness_max: list[int] = field(default_factory=list)
+    staleness_histogram: list[list[int]] = field(default_factory=list)
+    """Per shard: bucket b counts the updates of staleness b, the last bucket those of more, too."""
     updates: list[int] = field(default_factory=list)
     """Per shard: the updates it has applied."""
     bytes_fetched: int = 0
     bytes_pushed: int = 0
-    seconds_waiting: float = 0.0
-    """Seconds that replicas waited for fetches and pushes, summed over replicas."""
+    seconds_fetching: float = 0.0
+    """Seconds that replicas waited for fetches and for slower replicas, summed over replicas."""
+    seconds_pushing: float = 0.0
+    """Seconds that replicas waited for pushes, summed over replicas."""
+    replica_examples_per_s: list[float] = field(default_factory=list)
+    """Per replica, since it was started."""
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,12 @@ class Replica:
         local_rate: float,
         report_examples: float,
         timeout: float,
+        lead: int | None = None,
     ):
-        """`local_rate`: of the local step; `report_examples`: report at least once in so many examples."""
+        """`local_rate`: of the local step; `report_examples`: report at least once in so many examples.
+
+        `lead`: steps that this replica may be ahead of the slowest, None for any.
+        """
         self._endpoint = endpoint
         self._client = client
         self._orders = orders
@@ -44,6 +48,8 @@ class Replica:
         self._timeout = timeout
         self._downpour = downpour
         self._rate = local_rate
+        # Clocks are told with pushes, so that others know of them n_push - 1 steps late at most.
+        self._lead = None if lead is None else lead + downpour.n_push - 1
         self._epochs = itertools.count() if stop.epochs is None else range(stop.epochs)
         self._data = problem.batches(number, replicas)
         self._model = problem.model()
@@ -63,7 +69,9 @@ class Replica:
     def run(self) -> None:
         """Train until the epochs are over or the coordinator orders to stop, then wait for its leave to end."""
         self._orders.wait(START, STOP)
+        self._began = self._endpoint.clock()
         kind = FINISHED if self._train() else FAULT
+        self._client.leave()
         self._report(kind)
 
     def _train(self) -> bool:
@@ -73,6 +81,8 @@ class Replica:
             for batch in self._data.epoch(epoch):
                 if self._orders.stopped:
                     return self._flush()
+                if self._lead is not None:
+                    self._client.wait_for_the_slowest(self._clock, self._lead)
                 if self._step % n_fetch == 0:
                     self._start_fetching()
                 self._install_if_fetched(wait=self._step == 0)
@@ -89,6 +99,11 @@ class Replica:
                     self._start_pushing()
                 self._report_if_due()
         return self._flush()
+
+    @property
+    def _clock(self) -> int:
+        """Steps since the end of the warmstart, when all replicas have been started."""
+        return max(self._step - (self._downpour.warmstart if self._number == 0 else 0), 0)
 
     def _start_fetching(self) -> None:
         self._install_if_fetched(wait=True)
@@ -114,7 +129,7 @@ class Replica:
             # A fetch under way may lack that push, and then needs its buffer to be brought in.
             self._install_if_fetched(wait=True)
             self._client.wait_push(self._push)
-        self._push = self._client.push(self._accrued, self._accrued_counts)
+        self._push = self._client.push(self._accrued, self._accrued_counts, self._clock)
         self._accrued, self._spare = self._spare, self._accrued
         self._accrued[:] = 0
         self._accrued_steps = 0
@@ -150,5 +165,7 @@ class Replica:
             loss=self._loss,
             bytes_fetched=self._client.bytes_fetched,
             bytes_pushed=self._client.bytes_pushed,
-            seconds_waiting=self._client.seconds_waiting,
+            seconds=self._endpoint.clock() - self._began,
+            seconds_fetching=self._client.seconds_fetching,
+            seconds_pushing=self._client.seconds_pushing,
         )

@@ -1,22 +1,29 @@
 """Compiled loops over float buffers (sources below pyx/): no MPI, no policy, no Python objects.
 
-Each takes C-contiguous arrays of one float type, float32 or float64, outputs last, and releases the GIL.
+Each takes C-contiguous arrays of one float type, float32 or float64 (on the wire also bfloat16, as uint16), and
+releases the GIL.
 """
 
 from distbelief.kernels.batch import gather_columns
+from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
-from distbelief.kernels.update import accrue, adagrad, all_finite, sgd
+from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd
 
 __all__ = [
     "ACTIVATIONS",
     "accrue",
     "adagrad",
     "all_finite",
+    "compensate",
     "dense_backward",
     "dense_forward",
     "gather_columns",
+    "momentum",
+    "narrow",
+    "narrow_carrying",
     "sgd",
     "softmax_cross_entropy",
     "softmax_score",
+    "widen",
 ]

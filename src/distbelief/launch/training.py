@@ -73,6 +73,7 @@ def _downpour(endpoint: Endpoint, config: Config, experiment: Experiment) -> int
         config.evaluate,
         reporter,
         config.run.timeout,
+        config.server,
     )
     if folder is None:
         return 2 if outcome.failed else 0

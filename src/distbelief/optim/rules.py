@@ -9,17 +9,25 @@ from typing import Annotated, Protocol
 import msgspec
 import numpy as np
 
-from distbelief.kernels import adagrad, sgd
+from distbelief.kernels import adagrad, momentum, sgd
 
 Rate = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class State(Protocol):
+    """What a rule needs of an interval from one update to the next."""
+
     traffic: int
     """Vectors of the interval's size that one update reads or writes, for accounts of memory traffic."""
 
-    def apply(self, parameters: np.ndarray, gradient: np.ndarray) -> None:
-        """Update `parameters` in place by `gradient`, both of shape (size,). Local."""
+    def apply(
+        self, parameters: np.ndarray, gradient: np.ndarray, factor: float = 1.0, shadow: np.ndarray | None = None
+    ) -> None:
+        """Update `parameters` in place by `gradient`, with `factor` times the rule's rate. Local.
+
+        All of shape (size,). `gradient`: of the parameters' dtype, or bfloat16 as uint16. `shadow` (uint16), if
+        given, is overwritten with the updated parameters in bfloat16.
+        """
         ...
 
 
@@ -44,7 +52,21 @@ class Adagrad(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
         return _AdagradState(self.rate, np.zeros(size, dtype))
 
 
-Rule = FixedRate | Adagrad
+class Momentum(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="momentum"):
+    """velocity = decay velocity + gradient; parameters -= rate velocity (Polyak 1964).
+
+    Unsafe under staleness: late gradients act like momentum of their own (Mitliagkas et al. 2016), and the two
+    together overshoot. With many replicas use a small decay, or Adagrad.
+    """
+
+    rate: Rate
+    decay: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.9
+
+    def state(self, size: int, dtype: np.dtype) -> State:
+        return _MomentumState(self.rate, self.decay, np.zeros(size, dtype))
+
+
+Rule = FixedRate | Adagrad | Momentum
 
 
 class _FixedRateState:
@@ -53,8 +75,8 @@ class _FixedRateState:
     def __init__(self, rate: float):
         self._rate = rate
 
-    def apply(self, parameters: np.ndarray, gradient: np.ndarray) -> None:
-        sgd(parameters, gradient, self._rate)
+    def apply(self, parameters, gradient, factor=1.0, shadow=None) -> None:
+        sgd(parameters, gradient, self._rate * factor, shadow)
 
 
 class _AdagradState:
@@ -64,5 +86,17 @@ class _AdagradState:
         self._rate = rate
         self.squares = squares
 
-    def apply(self, parameters: np.ndarray, gradient: np.ndarray) -> None:
-        adagrad(parameters, gradient, self.squares, self._rate)
+    def apply(self, parameters, gradient, factor=1.0, shadow=None) -> None:
+        adagrad(parameters, gradient, self.squares, self._rate * factor, shadow)
+
+
+class _MomentumState:
+    traffic = 5
+
+    def __init__(self, rate: float, decay: float, velocity: np.ndarray):
+        self._rate = rate
+        self._decay = decay
+        self.velocity = velocity
+
+    def apply(self, parameters, gradient, factor=1.0, shadow=None) -> None:
+        momentum(parameters, gradient, self.velocity, self._rate * factor, self._decay, shadow)

@@ -3,6 +3,24 @@
 from distbelief.server.client import Client, Fetch, Push
 from distbelief.server.placement import Interval, Placement
 from distbelief.server.service import Service
+from distbelief.server.settings import Server
 from distbelief.server.shard import Shard
+from distbelief.server.staleness import Bounded, Compensated, Ignored, Scaled, Staleness
+from distbelief.server.wire import Wire
 
-__all__ = ["Client", "Fetch", "Interval", "Placement", "Push", "Service", "Shard"]
+__all__ = [
+    "Bounded",
+    "Client",
+    "Compensated",
+    "Fetch",
+    "Ignored",
+    "Interval",
+    "Placement",
+    "Push",
+    "Scaled",
+    "Server",
+    "Service",
+    "Shard",
+    "Staleness",
+    "Wire",
+]

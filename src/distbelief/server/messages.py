@@ -2,15 +2,24 @@
 
 import numpy as np
 
-# Tags. One message of PUSH (a header) is followed by one of PAYLOAD (the gradient of the shard's interval).
+# Tags. One message of PUSH (a header) is followed by one of PAYLOAD (the gradient of the shard's interval), if the
+# header says that there are bytes.
 PUSH, PAYLOAD, APPLIED = 1, 2, 3
+NOTHING = 9  # no message ever has this tag
+
+# Kinds of headers. GRADIENT: a push. FETCHING: the replica fetches now. THROUGH: it will push no more.
+GRADIENT, FETCHING, THROUGH = range(3)
 
 HEADER = np.dtype(
     [
+        ("kind", "<i4"),
+        ("replica", "<i4"),
         ("sequence", "<i8"),  # the replica's pushes, counted from 0
         ("count", "<i8"),  # the shard's updates when the gradient's parameters were fetched
+        ("clock", "<i8"),  # the replica's steps since the end of the warmstart
         ("start", "<i8"),  # the interval of the payload
         ("stop", "<i8"),
+        ("nbytes", "<i8"),  # of the payload
     ]
 )
 ACKNOWLEDGEMENT = np.dtype(
@@ -19,12 +28,14 @@ ACKNOWLEDGEMENT = np.dtype(
         ("count", "<i8"),  # the shard's updates, this push included
     ]
 )
+# Buckets of the staleness histogram: bucket b counts pushes of staleness b, the last one those of more, too.
+BUCKETS = 64
 # The beginning of a shard's window; its parameters follow. Read one-sided together with them.
 RECORD = np.dtype(
     {
-        "names": ["count", "staleness_sum", "staleness_max"],
-        "formats": ["<i8", "<i8", "<i8"],
-        "itemsize": 64,  # the parameters behind it begin on a cache line
+        "names": ["count", "slowest", "staleness_sum", "staleness_max", "refused", "staleness_histogram"],
+        "formats": ["<i8", "<i8", "<i8", "<i8", "<i8", ("<i8", (BUCKETS,))],
+        "itemsize": 64 * 9,  # whole cache lines: the parameters behind it begin on one
     }
 )
 

@@ -1,0 +1,37 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""bfloat16 on the wire: arrays of uint16 that hold the upper halves of float32 numbers."""
+
+from distbelief.kernels.bfloat16 cimport narrow_bits, widen_bits
+from distbelief.kernels.real cimport real
+
+
+def widen(const unsigned short[::1] bits, real[::1] out):
+    """out = bits, exactly."""
+    cdef Py_ssize_t i, size = bits.shape[0]
+    assert out.shape[0] == size
+    with nogil:
+        for i in range(size):
+            out[i] = widen_bits(bits[i])
+
+
+def narrow(const real[::1] values, unsigned short[::1] out):
+    """out = values, rounded to nearest, ties to even; a NaN stays a NaN."""
+    cdef Py_ssize_t i, size = values.shape[0]
+    assert out.shape[0] == size
+    with nogil:
+        for i in range(size):
+            out[i] = narrow_bits(<float>values[i])
+
+
+def narrow_carrying(const real[::1] values, real[::1] carry, unsigned short[::1] out):
+    """out = values + carry, rounded; carry = what the rounding lost, for the next time."""
+    cdef Py_ssize_t i, size = values.shape[0]
+    cdef real sum
+    cdef unsigned short bits
+    assert carry.shape[0] == size and out.shape[0] == size
+    with nogil:
+        for i in range(size):
+            sum = values[i] + carry[i]
+            bits = narrow_bits(<float>sum)
+            out[i] = bits
+            carry[i] = sum - widen_bits(bits)

@@ -1,0 +1,46 @@
+"""Rate schedules: a factor on the rule's rate, by the number of updates that a shard has applied."""
+
+import math
+from typing import Annotated
+
+import msgspec
+
+Updates = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Constant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="constant"):
+    """1."""
+
+    def factor(self, count: int) -> float:
+        return 1.0
+
+
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="step"):
+    """factor ^ floor(count / every): down by `factor` after every so many updates."""
+
+    every: Updates
+    by: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+
+    def factor(self, count: int) -> float:
+        return self.by ** (count // self.every)
+
+
+class Inverse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="inverse"):
+    """1 / (1 + count / half): half the rate after `half` updates (Robbins and Monro 1951)."""
+
+    half: Updates
+
+    def factor(self, count: int) -> float:
+        return 1 / (1 + count / self.half)
+
+
+class Cosine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="cosine"):
+    """Half a cosine from 1 to 0 over `updates` updates, then 0 (Loshchilov and Hutter 2017)."""
+
+    updates: Updates
+
+    def factor(self, count: int) -> float:
+        return 0.5 + 0.5 * math.cos(math.pi * min(count / self.updates, 1.0))
+
+
+Schedule = Constant | Step | Inverse | Cosine

@@ -1,0 +1,70 @@
+"""Shards and clients on a simulated cluster, without coordinator and replicas."""
+
+import numpy as np
+
+from distbelief.algorithms.loop import serve
+from distbelief.comm.sim import Cluster
+from distbelief.server import Client, Placement, Service, Shard
+from distbelief.server.messages import RECORD
+
+TIMEOUT = 1.0
+
+
+class _Until:
+    """The part that ends a shard's loop once so many pushes have been applied."""
+
+    tags = ()
+
+    def __init__(self, shard, pushes):
+        self._shard, self._pushes = shard, pushes
+
+    @property
+    def finished(self):
+        return self._shard.count >= self._pushes
+
+    def work(self):
+        return TIMEOUT
+
+
+def run(program, *, values, rule, shards, clients, pushes, settings=None, **cluster):
+    """`program(client, endpoint)` on each client rank; the shards' final parameters, their records, the results."""
+    placement = Placement(values.size, shards)
+
+    def role(endpoint):
+        number = endpoint.rank if endpoint.rank < shards else None
+        nbytes = 0 if number is None else Shard.window_bytes(placement.intervals[number], values.dtype, settings)
+        window = endpoint.window(nbytes)
+        if number is None:
+            endpoint.wait_all([endpoint.receive(np.zeros(1), s, 99) for s in range(shards)], TIMEOUT, "the shards")
+            client = Client(
+                endpoint,
+                window,
+                placement,
+                list(range(shards)),
+                values.dtype,
+                TIMEOUT,
+                settings,
+                endpoint.rank - shards,
+            )
+            result = program(client, endpoint)
+            window.free()
+            return result
+        start, stop = placement.intervals[number]
+        shard = Shard(placement.intervals[number], values[start:stop].copy(), rule, window, settings, clients)
+        endpoint.wait_all([endpoint.send(np.zeros(1), shards + c, 99) for c in range(clients)], TIMEOUT, "the clients")
+        serve(endpoint, [Service(endpoint, shard, TIMEOUT, settings), _Until(shard, pushes)])
+        told = window.local[: RECORD.itemsize].view(RECORD)[0]
+        result = shard.parameters.copy(), told.copy()
+        window.free()
+        return result
+
+    results = Cluster(shards + clients, **cluster).run(role)
+    parameters = np.concatenate([result[0] for result in results[:shards]])
+    return parameters, [result[1] for result in results[:shards]], results[shards:]
+
+
+def fetch(client, parameters, accrued=None, rate=0.0):
+    """Fetch, wait and install: the counts of the fetch."""
+    fetching = client.fetch()
+    client.wait_fetch(fetching)
+    return client.install(fetching, parameters, accrued, rate)

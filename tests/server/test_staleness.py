@@ -1,0 +1,178 @@
+"""What is done about staleness, and how numbers travel: each by its formula, on a shard with one or two clients."""
+
+import numpy as np
+import pytest
+from server.small_cluster import TIMEOUT, fetch, run
+
+from distbelief.comm.endpoint import DeadlineExpired
+from distbelief.kernels import narrow, widen
+from distbelief.optim import Adagrad, Constant, Cosine, FixedRate, Inverse, Momentum, Step
+from distbelief.server import Bounded, Compensated, Scaled, Server
+
+
+def _three_late_pushes(client, endpoint):
+    """Pushes of ones with staleness 0, 1 and 2: all from the parameters of one fetch."""
+    here = np.zeros(4)
+    counts = fetch(client, here)
+    for _ in range(3):
+        client.wait_push(client.push(np.ones(4), counts))
+
+
+def _parameters_after(program, settings, rule=None, start=0.0, pushes=3):
+    rule = rule or FixedRate(rate=0.5)
+    parameters, _, _ = run(
+        program, values=np.full(4, start), rule=rule, shards=1, clients=1, pushes=pushes, settings=settings
+    )
+    return parameters
+
+
+def test_late_gradients_are_applied_as_they_are():
+    np.testing.assert_allclose(_parameters_after(_three_late_pushes, Server()), -0.5 * 3)
+
+
+def test_scaled_divides_the_rate_by_the_staleness():
+    after = _parameters_after(_three_late_pushes, Server(staleness=Scaled()))
+    np.testing.assert_allclose(after, -0.5 * (1 + 1 + 1 / 2))
+
+
+def test_compensated_corrects_by_how_far_the_parameters_have_moved():
+    after = _parameters_after(_three_late_pushes, Server(staleness=Compensated(strength=0.3)), start=10.0)
+    now = 10.0
+    for _ in range(3):
+        now -= 0.5 * (1 + 0.3 * (now - 10.0))
+    np.testing.assert_allclose(after, now)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        (Constant(), [1, 1, 1]),
+        (Step(every=2, by=0.5), [1, 1, 0.5]),
+        (Inverse(half=1), [1, 1 / 2, 1 / 3]),
+        (Cosine(updates=2), [1, 0.5, 0]),
+    ],
+)
+def test_schedules_follow_the_shards_updates(schedule, factors):
+    np.testing.assert_allclose(
+        _parameters_after(_three_late_pushes, Server(schedule=schedule)), -0.5 * sum(factors), atol=1e-15
+    )
+
+
+def test_momentum_on_the_shard():
+    after = _parameters_after(_three_late_pushes, Server(), rule=Momentum(rate=0.5, decay=0.9))
+    np.testing.assert_allclose(after, -0.5 * (1 + 1.9 + (1 + 0.9 * 1.9)))
+
+
+def test_a_replica_too_far_ahead_waits_for_the_slowest():
+    """B takes a second for each step; A, with a bound of 2 steps, is never more than 2 ahead of what B has pushed."""
+    leads = []
+
+    def program(client, endpoint):
+        other = endpoint.rank == 2
+        counts = fetch(client, np.zeros(4))
+        for clock in range(6):
+            client.wait_for_the_slowest(clock, lead=2)
+            if other:
+                endpoint.charge(flops=0.1)
+                pushed[0] = clock + 1
+            else:
+                leads.append(clock - pushed[0])
+            client.wait_push(client.push(np.ones(4), counts, clock + 1))
+        client.leave()
+
+    pushed = [0]
+    settings = Server(staleness=Bounded(steps=2))
+    run(
+        program,
+        values=np.zeros(4),
+        rule=FixedRate(rate=0.1),
+        shards=1,
+        clients=2,
+        pushes=12,
+        settings=settings,
+        flops=1,
+    )
+    assert max(leads) == 2, leads
+    assert leads[-1] >= 1
+
+
+def test_nobody_waits_for_a_replica_that_is_through():
+    def program(client, endpoint):
+        if endpoint.rank == 1:
+            counts = fetch(client, np.zeros(4))
+            client.wait_push(client.push(np.ones(4), counts, 3))
+            client.wait_for_the_slowest(3, lead=2)  # the other is at 0 until it leaves
+            assert endpoint.clock() >= 0.5
+            client.wait_push(client.push(np.ones(4), counts, 4))
+        else:
+            endpoint.charge(flops=0.5)
+        client.leave()
+
+    run(program, values=np.zeros(4), rule=FixedRate(rate=0.1), shards=1, clients=2, pushes=2, flops=1)
+
+
+def test_the_wait_for_the_slowest_has_a_deadline():
+    def program(client, endpoint):
+        if endpoint.rank == 1:
+            client.wait_for_the_slowest(9, lead=2)
+        else:
+            endpoint.wait_message(10 * TIMEOUT, tag=77)
+
+    with pytest.raises(DeadlineExpired, match="rank 1 waited 1 s for the slowest replica, more than 2 steps behind"):
+        run(program, values=np.zeros(4), rule=FixedRate(rate=0.1), shards=1, clients=2, pushes=1)
+
+
+@pytest.mark.parametrize("rule", [FixedRate(rate=0.1), Adagrad(rate=0.1), Momentum(rate=0.1)])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_bfloat16_fetch_is_the_parameters_rounded(rule, shards):
+    values = np.random.default_rng(0).standard_normal(50).astype(np.float32)
+
+    def program(client, endpoint):
+        here = np.zeros(50, np.float32)
+        counts = fetch(client, here)
+        first = here.copy()
+        client.wait_push(client.push(np.linspace(-1, 1, 50, dtype=np.float32), counts))
+        fetch(client, here)
+        return first, here, client.bytes_fetched
+
+    parameters, records, ((first, here, nbytes),) = run(
+        program,
+        values=values,
+        rule=rule,
+        shards=shards,
+        clients=1,
+        pushes=1,
+        settings=Server(fetch_wire="bfloat16"),
+    )
+    np.testing.assert_array_equal(first, _rounded(values))
+    np.testing.assert_array_equal(here, _rounded(parameters))
+    assert nbytes == 2 * (50 * 2 + shards * records[0].nbytes)
+
+
+def test_a_bfloat16_push_carries_its_rounding_error_over():
+    """100 pushes of 1.001: each alone would arrive as 1, together they arrive as 100.1."""
+
+    def program(client, endpoint):
+        counts = fetch(client, np.zeros(4, np.float32))
+        for _ in range(100):
+            client.wait_push(client.push(np.full(4, 1.001, np.float32), counts))
+        return client.bytes_pushed
+
+    parameters, _, (nbytes,) = run(
+        program,
+        values=np.zeros(4, np.float32),
+        rule=FixedRate(rate=1.0),
+        shards=1,
+        clients=1,
+        pushes=100,
+        settings=Server(push_wire="bfloat16"),
+    )
+    np.testing.assert_allclose(parameters, -100.1, atol=2**-7)
+    assert nbytes == 100 * (4 * 2 + 56)
+
+
+def _rounded(values):
+    bits, out = np.empty(values.size, np.uint16), np.empty_like(values)
+    narrow(values, bits)
+    widen(bits, out)
+    return out
