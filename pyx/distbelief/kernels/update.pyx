@@ -69,6 +69,16 @@ def sgd(real[::1] parameters, const wire[::1] gradient, double rate, unsigned sh
                 _shade[real](&parameters[first], &shadow[first], last - first)
 
 
+def step_from(const real[::1] base, const real[::1] gradient, double rate, real[::1] out):
+    """out = base - rate gradient."""
+    cdef Py_ssize_t i, size = base.shape[0]
+    cdef real r = <real>rate
+    assert gradient.shape[0] == size and out.shape[0] == size
+    with nogil:
+        for i in range(size):
+            out[i] = base[i] - r * gradient[i]
+
+
 def adagrad(real[::1] parameters, const wire[::1] gradient, real[::1] squares, double rate,
             unsigned short[::1] shadow=None):
     """squares += gradient^2, then parameters -= rate gradient / sqrt(squares) (Dean et al. 2012, section 4.1).

@@ -8,7 +8,7 @@ its pushes are applied, and one replica alone computes what serial SGD does.
 import numpy as np
 
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
-from distbelief.kernels import narrow_carrying, sgd, widen
+from distbelief.kernels import narrow_carrying, sgd, step_from, widen
 from distbelief.server.messages import (
     ACKNOWLEDGEMENT,
     APPLIED,
@@ -206,16 +206,19 @@ class Client:
         """
         self._hear()
         counts = fetch.records["count"].copy()
-        if fetch.values.dtype == parameters.dtype:
-            np.copyto(parameters, fetch.values)
-        else:
-            widen(fetch.values, parameters)
-        for push in self._pushes:
-            for shard, (start, stop) in enumerate(self._placement.intervals):
-                if rate and not 0 <= push.counts[shard] <= counts[shard]:
-                    sgd(parameters[start:stop], push.gradient[start:stop], rate)
-        if rate and accrued is not None:
-            sgd(parameters, accrued, rate)
+        for shard, (start, stop) in enumerate(self._placement.intervals):
+            lacking = [p.gradient for p in self._pushes if not 0 <= p.counts[shard] <= counts[shard]]
+            lacking += [] if accrued is None else [accrued]
+            lacking = [gradient[start:stop] for gradient in lacking] if rate else []
+            values, here = fetch.values[start:stop], parameters[start:stop]
+            if values.dtype != here.dtype:
+                widen(values, here)
+            elif lacking:
+                step_from(values, lacking.pop(), rate, here)  # one pass instead of two
+            else:
+                np.copyto(here, values)
+            for gradient in lacking:
+                sgd(here, gradient, rate)
         self._fetch = None
         self._forget()
         return counts
