@@ -11,21 +11,15 @@ The last line is JSON, with the facts of the machine.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-for _name in THREADS:
-    os.environ.setdefault(_name, "1")  # before NumPy loads its BLAS: one thread, as a rank has
+import machine  # before NumPy: one BLAS thread
+import numpy as np
 
-import numpy as np  # noqa: E402
-import scipy  # noqa: E402
-
-from distbelief.kernels import (  # noqa: E402
+from distbelief.kernels import (
     ACTIVATIONS,
     accrue,
     adagrad,
@@ -160,33 +154,6 @@ def measure(case: Case, repetitions: int, least: float) -> dict:
     return {"kernel": case.kernel, "size": case.size, "unit": case.unit} | speed | ratios
 
 
-def machine() -> dict:
-    """What the figures depend on."""
-
-    def blas(package) -> str:
-        found = package.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        return f"{found['name']} {found['version']}"
-
-    return {
-        "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numpy_blas": blas(np),
-        "scipy": scipy.__version__,
-        "scipy_blas": blas(scipy),
-        "threads": {name: os.environ[name] for name in THREADS},
-    }
-
-
-def cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def cases(quick: bool) -> Iterator[Case]:
     """Layers of the Fashion-MNIST example and of the speech network (Dean et al. 2012, section 5); a shard's share."""
     yield from dense(256, 784, 32)
@@ -221,8 +188,8 @@ def main() -> None:
             + (f" {result['of_memcpy']:>10.2f}" if case.memcpy else ""),
             flush=True,
         )
-    facts = {"bench": "kernels", "quick": quick, "repetitions": repetitions, "machine": machine(), "results": results}
-    print(json.dumps(facts))
+    told = {"bench": "kernels", "quick": quick, "repetitions": repetitions}
+    print(json.dumps(told | {"machine": machine.facts(), "results": results}))
 
 
 if __name__ == "__main__":

@@ -254,6 +254,20 @@ def test_evaluations_are_printed_with_staleness_and_recorded(tmp_path, clock):
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
 
 
+def test_without_accuracy_there_is_none_in_the_line_but_in_the_record(tmp_path, clock):
+    out = io.StringIO()
+    a_reporter(tmp_path, out).evaluated(an_evaluation(accuracy=None))
+    assert "loss 0.4567" in out.getvalue() and "accuracy" not in out.getvalue()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["accuracy"] is None
+
+
+def test_without_a_folder_nothing_is_recorded(tmp_path, clock, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+    Reporter(None, 1000, math.inf, out).evaluated(an_evaluation())
+    assert "loss 0.4567" in out.getvalue() and list(tmp_path.iterdir()) == []
+
+
 def test_a_terminal_gets_one_live_line_that_gives_way(tmp_path, clock):
     with Terminal(columns=100) as out:
         reporter = a_reporter(tmp_path, out, examples=128)

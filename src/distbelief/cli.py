@@ -1,18 +1,12 @@
-"""The command line: `distbelief train | evaluate | info | data`."""
+"""The command line: `distbelief train | evaluate | plot | info | data`."""
 
 import argparse
 import os
-import sys
-import time
-import traceback
 
 from distbelief import __version__
 from distbelief.errors import UserError
-from distbelief.launch.agreement import Elsewhere
-from distbelief.launch.world import abort, promised_rank, promised_size, world
-
-# What a launcher gets to pass on a rank's last words.
-ABORT_SECONDS = 0.3
+from distbelief.launch.ending import end
+from distbelief.launch.world import promised_rank
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,6 +34,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("folder", metavar="RUN", help="a run's folder")
     evaluate.set_defaults(run=_evaluate, alone=True)
 
+    plot = commands.add_parser("plot", help="draw what runs tell of themselves: accuracy, throughput, staleness")
+    plot.add_argument("folders", metavar="RUN", nargs="+", help="a run's folder")
+    plot.add_argument("--to", default="plots", metavar="DIR", help="where the PNG files go (default: %(default)s)")
+    plot.set_defaults(run=_plot, alone=True)
+
     info = commands.add_parser("info", help="versions, BLAS, MPI, CPU features, threads")
     info.set_defaults(run=_info, alone=False)
 
@@ -61,6 +60,14 @@ def _evaluate(arguments) -> int:
 
     which, loss, accuracy = evaluate(arguments.folder)
     print(f"{which} accuracy {accuracy:.4f}  (loss {loss:.4f})")
+    return 0
+
+
+def _plot(arguments) -> int:
+    from distbelief.plot import plot
+
+    for path in plot(arguments.folders, arguments.to):
+        print(path)
     return 0
 
 
@@ -94,27 +101,5 @@ def main(words: list[str] | None = None) -> int:
         arguments = _parser().parse_args(words)
         alone = arguments.alone  # a command for one rank: the others have nothing to do
         return 0 if alone and promised_rank() != 0 else arguments.run(arguments)
-    except UserError as error:
-        if promised_rank() == 0 and not isinstance(error, Elsewhere):
-            print(f"distbelief: error: {error}", file=sys.stderr, flush=True)
-        if not alone:
-            _leave_together()
-        return 2
-    except Exception:
-        # In one piece, and with a moment for the launcher to pass it on before it kills all ranks.
-        sys.stderr.write(traceback.format_exc())
-        sys.stderr.flush()
-        if promised_size() is not None:
-            time.sleep(ABORT_SECONDS)
-            abort(1)
-        return 1
-
-
-def _leave_together() -> None:
-    """See to it that MPI's finalisation waits for all ranks: when one exits with a code, launchers kill the others."""
-    if "distbelief.comm.mpi" in sys.modules:
-        return
-    try:
-        world()
-    except UserError:
-        pass  # no MPI: it was the error, or comes on top of it
+    except Exception as error:
+        return end(error, alone)

@@ -8,12 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+
 from distbelief import checkpoint
-from distbelief.algorithms.progress import Evaluation, Outcome, Progress
+from distbelief.algorithms.progress import Evaluation, Listener, Outcome, Progress
 from distbelief.config import Config, dump
 from distbelief.errors import UserError
 
 CONFIG, METRICS, PARAMETERS, RESULT = "config.toml", "metrics.jsonl", "parameters.safetensors", "result.json"
+SETTINGS = "settings.toml"  # of a run that a script began (distbelief.api), in place of its configuration
 # Plain progress lines of a batch log come no oftener than this (seconds); the live line of a terminal, faster.
 PLAIN_SECONDS, LIVE_SECONDS = 10.0, 0.2
 
@@ -26,7 +29,7 @@ class RunFolder:
 
     def check(self, overwrite: bool) -> None:
         """Raises UserError if the folder already holds a run, or cannot be made. Changes nothing."""
-        held = [name for name in (CONFIG, METRICS, PARAMETERS, RESULT) if (self.path / name).exists()]
+        held = [name for name in (CONFIG, SETTINGS, METRICS, PARAMETERS, RESULT) if (self.path / name).exists()]
         if held and not overwrite:
             raise UserError(
                 f"run.folder: {self.path} already holds a run ({', '.join(held)}); "
@@ -36,12 +39,12 @@ class RunFolder:
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise UserError(f"run.folder: {self.path} cannot be made: {existing} is not a folder we may write to")
 
-    def begin(self, config: Config) -> None:
-        """Make the folder with the resolved configuration, without the files of an earlier run."""
+    def begin(self, settings: msgspec.Struct) -> None:
+        """Make the folder with the resolved configuration or settings, without the files of an earlier run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in (METRICS, PARAMETERS, RESULT):
+        for name in (CONFIG, SETTINGS, METRICS, PARAMETERS, RESULT):
             (self.path / name).unlink(missing_ok=True)
-        self._write(CONFIG, dump(config))
+        self._write(CONFIG if isinstance(settings, Config) else SETTINGS, dump(settings))
         self._write(METRICS, "")
 
     def record(self, evaluation: Evaluation) -> None:
@@ -61,9 +64,9 @@ class RunFolder:
 
 
 class Reporter:
-    """Hears of a run's progress (algorithms.progress.Listener): prints it and keeps its record."""
+    """Hears of a run's progress (algorithms.progress.Listener): prints it, and keeps its record in a folder if any."""
 
-    def __init__(self, folder: RunFolder, examples: float, seconds: float, out=None):
+    def __init__(self, folder: RunFolder | None, examples: float, seconds: float, out=None):
         """`examples`, `seconds`: how long the run goes on at most (infinite if not limited)."""
         self._folder = folder
         self._examples = examples
@@ -91,12 +94,14 @@ class Reporter:
             self.say(text)
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        self._folder.record(evaluation)
+        if self._folder is not None:
+            self._folder.record(evaluation)
         self._printed = time.monotonic()
+        accurate = "" if evaluation.accuracy is None else f"  accuracy {evaluation.accuracy:.4f}"
         stale = f"  staleness {mean(evaluation.staleness):.2f}" if evaluation.staleness else ""
         self.say(
             f"held out at {evaluation.examples:>9} examples, {evaluation.time:6.1f} s: "
-            f"loss {evaluation.loss:.4f}  accuracy {evaluation.accuracy:.4f}{stale}"
+            f"loss {evaluation.loss:.4f}{accurate}{stale}"
         )
 
     def say(self, text: str) -> None:
@@ -105,6 +110,22 @@ class Reporter:
             self._out.write("\r" + " " * self._line + "\r")
             self._line = 0
         print(text, file=self._out, flush=True)
+
+
+class Forwarder:
+    """In place of a Reporter, for a listener of the user's own: keeps the record of the run and says nothing."""
+
+    def __init__(self, folder: RunFolder | None, listener: Listener):
+        self._folder = folder
+        self.progress = listener.progress
+        self._evaluated = listener.evaluated
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        if self._folder is not None:
+            self._folder.record(evaluation)
+        self._evaluated(evaluation)
+
+    def say(self, text: str) -> None: ...
 
 
 def mean(values: list[float]) -> float:

@@ -12,6 +12,7 @@ from distbelief.comm.sim import Cluster
 from distbelief.data import Batches, dataset_of, held_out, part
 from distbelief.launch.roles import assign
 from distbelief.nn import Dense, Network
+from distbelief.server import Server
 
 
 @functools.cache
@@ -77,6 +78,7 @@ def train_in_simulator(
     stop: Stop = Stop(epochs=1),
     evaluate: Evaluate = Evaluate(),
     timeout: float = math.inf,
+    server: Server | None = None,
     **cluster,
 ):
     """Downpour on a simulated cluster: the outcomes by rank, what the coordinator heard, and the cluster."""
@@ -85,7 +87,7 @@ def train_in_simulator(
     roles = assign(ranks, shards)
     outcomes = simulated.run(
         lambda endpoint: downpour.train(
-            endpoint, roles, problem, rule, settings, stop, evaluate, heard, timeout=min(timeout, 1e6)
+            endpoint, roles, problem, rule, settings, stop, evaluate, heard, min(timeout, 1e6), server
         )
     )
     return outcomes, heard, simulated

@@ -8,19 +8,21 @@ from algorithms.digits import Digits, train_in_simulator, train_serially
 
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.optim import Adagrad, FixedRate
+from distbelief.server import Bounded, Compensated, Scaled, Server
 from distbelief.server.messages import HEADER, PUSH, RECORD
 
 
 @pytest.mark.parametrize("n_fetch", [1, 2, 5])
 @pytest.mark.parametrize("n_push", [1, 3])
 @pytest.mark.parametrize("latency", [1e-6, 5e-3])
-def test_one_replica_computes_what_serial_sgd_does(n_fetch, n_push, latency):
+@pytest.mark.parametrize("overlap", [True, False])
+def test_one_replica_computes_what_serial_sgd_does(n_fetch, n_push, latency, overlap):
     """However seldom it fetches and pushes, and however late: its own steps are never lost."""
     problem = Digits(dtype=np.float64)
     rule = FixedRate(rate=0.1)
     truth, _ = train_serially(problem, rule)
     outcomes, _, _ = train_in_simulator(
-        problem, rule, ranks=2, settings=Downpour(n_fetch=n_fetch, n_push=n_push), latency=latency
+        problem, rule, ranks=2, settings=Downpour(n_fetch=n_fetch, n_push=n_push, overlap=overlap), latency=latency
     )
     np.testing.assert_allclose(outcomes[0].parameters.flat, truth.parameters.flat, rtol=0, atol=1e-12)
 
@@ -158,3 +160,52 @@ def test_a_straggler_holds_nobody_back():
     slowed, _, _ = train_in_simulator(Digits(), FixedRate(rate=0.05), speeds={4: 0.1}, **settings)
     share = slowed[0].evaluation.examples / even[0].evaluation.examples
     assert share == pytest.approx((3 + 0.1) / 4, abs=0.03)
+
+
+def test_a_bounded_lead_holds_fast_replicas_back():
+    """One of three replicas five times slower: with a bound of 4 steps all go at its pace."""
+    settings = dict(ranks=4, stop=Stop(seconds=0.5), flops=1e8, speeds={3: 0.2})
+    _, free, _ = train_in_simulator(Digits(), FixedRate(rate=0.05), **settings)
+    _, held, _ = train_in_simulator(
+        Digits(), FixedRate(rate=0.05), server=Server(staleness=Bounded(steps=4)), **settings
+    )
+    fastest, slowest = (free.evaluations[-1].replica_examples_per_s[i] for i in (0, 2))
+    assert fastest / slowest == pytest.approx(5, rel=0.1)
+    fastest, slowest = (held.evaluations[-1].replica_examples_per_s[i] for i in (0, 2))
+    assert fastest / slowest == pytest.approx(1, abs=0.2)  # four steps ahead of some forty
+    assert held.evaluations[-1].seconds_fetching > 0.5
+
+
+# A rate that is divided by a staleness of about ten is larger to begin with.
+@pytest.mark.parametrize(
+    ("staleness", "rule"),
+    [
+        (Scaled(), FixedRate(rate=0.5)),
+        (Compensated(strength=0.04), Adagrad(rate=0.05)),
+        (Bounded(steps=3), Adagrad(rate=0.05)),
+    ],
+)
+def test_what_is_done_about_staleness_still_learns(staleness, rule):
+    _, heard, _ = train_in_simulator(
+        Digits(),
+        rule,
+        ranks=7,
+        shards=2,
+        server=Server(staleness=staleness),
+        stop=Stop(epochs=12),
+        flops=1e8,
+        jitter=0.2,
+    )
+    assert heard.evaluations[-1].accuracy > 0.88
+    assert sum(heard.evaluations[-1].staleness_histogram[0]) == heard.evaluations[-1].updates[0]
+
+
+def test_bfloat16_on_the_wire_halves_the_bytes_and_learns_as_well():
+    settings = dict(ranks=4, stop=Stop(epochs=12), flops=1e8, settings=Downpour(warmstart=20))
+    _, native, _ = train_in_simulator(Digits(), Adagrad(rate=0.05), **settings)
+    half = Server(fetch_wire="bfloat16", push_wire="bfloat16")
+    _, rounded, _ = train_in_simulator(Digits(), Adagrad(rate=0.05), server=half, **settings)
+    native, rounded = native.evaluations[-1], rounded.evaluations[-1]
+    assert rounded.bytes_pushed < 0.52 * native.bytes_pushed
+    assert rounded.bytes_fetched < 0.6 * native.bytes_fetched
+    assert rounded.accuracy > native.accuracy - 0.015

@@ -4,7 +4,7 @@ import pytest
 
 from distbelief.comm.sim import Cluster
 from distbelief.errors import UserError
-from distbelief.launch.agreement import Elsewhere, agree
+from distbelief.launch.agreement import Elsewhere, agree, expect_same
 
 RANKS = 5
 
@@ -65,3 +65,20 @@ def test_what_is_not_the_users_fault_is_not_agreed_on():
 
     with pytest.raises(ZeroDivisionError):
         Cluster(2).run(program)
+
+
+@pytest.mark.parametrize("odd", [None, 0, 2, RANKS - 1])
+def test_what_must_be_the_same_everywhere(odd):
+    def program(endpoint):
+        try:
+            expect_same(endpoint, f"{'others' if endpoint.rank == odd else 'model'} of 3 tensors")
+        except UserError as error:
+            return error
+
+    first, *others = Cluster(RANKS, jitter=0.5).run(program)
+    if odd is None:
+        assert [first, *others] == [None] * RANKS
+        return
+    said = "rank 1: model" if odd == 0 else f"rank {odd}: others"
+    assert type(first) is UserError and str(first) == f"{said} of 3 tensors, expected the same as on rank 0"
+    assert [type(other) for other in others] == [Elsewhere] * (RANKS - 1)

@@ -51,7 +51,7 @@ REFUSED = {
 REFUSED_ALONE = {
     "unknown section": ("sever.shards=2", "sever: unknown key"),
     "no layers": ("network.layers=[]", "network.layers: "),
-    "unknown rule": ("rule.kind=momentum", "rule", "momentum"),
+    "unknown rule": ("rule.kind=adam", "rule", "adam"),
     "rate of 0": ("rule.rate=0", "rule.rate: expected float > 0", "found 0"),
     "no stop": ("stop={}", "stop: expected epochs, seconds or both"),
     "missing key": ("rule={kind='fixed'}", "rule.rate: missing"),

@@ -19,7 +19,8 @@ under_mpi = [pytest.mark.mpi, needs_mpiexec]
 
 FIELDS = {
     *("time", "step", "examples", "loss", "accuracy", "train_loss", "examples_per_s", "staleness", "staleness_max"),
-    *("updates", "bytes_fetched", "bytes_pushed", "seconds_fetching", "seconds_pushing"),
+    *("staleness_histogram", "updates", "bytes_fetched", "bytes_pushed", "seconds_fetching", "seconds_pushing"),
+    "replica_examples_per_s",
 }
 FLOAT = 4  # bytes
 

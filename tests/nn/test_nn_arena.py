@@ -52,3 +52,22 @@ def test_an_arena_may_lie_over_memory_of_others():
 def test_memory_of_another_size_is_refused(shape):
     with pytest.raises(ValueError, match=r"has shape \(2.*the layout needs \(21,\)"):
         Arena(Layout(SHAPES), flat=np.zeros(shape))
+
+
+def test_a_tensor_can_be_set():
+    arena = Arena(Layout(SHAPES))
+    arena["a.b"] = [1.0, 2.0]
+    arena["a.b"] += 1
+    arena["scalar"] = 7
+    assert arena.flat[6:8].tolist() == [2, 3] and arena.flat[20] == 7 and arena["a.b"].base is not None
+
+
+@pytest.mark.parametrize("value", [1.0, np.ones(1), np.ones((2, 1)), np.ones(3)], ids=np.shape)
+def test_a_tensor_is_not_set_to_another_shape(value):
+    with pytest.raises(ValueError, match=r"for tensor a\.b of shape \(2,\)"):
+        Arena(Layout(SHAPES))["a.b"] = value
+
+
+def test_a_tensor_is_not_set_to_complex_numbers():
+    with pytest.raises(TypeError, match="Cannot cast"):
+        Arena(Layout(SHAPES))["a.b"] = np.ones(2, complex)

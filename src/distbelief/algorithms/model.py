@@ -29,8 +29,11 @@ class Model(Protocol):
         """The mean loss over `batch`; overwrites `gradient` with its gradient. Local."""
         ...
 
-    def score(self, parameters: Arena, batch: Any) -> tuple[float, int]:
-        """The sum of the losses over `batch`, and the number of its examples that are classified rightly. Local."""
+    def score(self, parameters: Arena, batch: Any) -> tuple[float, float | None]:
+        """The sum of the losses over `batch`, and the number of its examples that are classified rightly. Local.
+
+        The number is None for a model that knows no right and wrong.
+        """
         ...
 
     def flops(self, examples: int) -> float:

@@ -1,5 +1,6 @@
 """Agreement at the start: either every rank is ready to work, or every rank ends, and one says why."""
 
+import zlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -8,7 +9,7 @@ import numpy as np
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint
 from distbelief.errors import UserError
 
-_TAG = 20
+_TAG, _FIRST = 20, 21
 _LENGTH = 1000  # bytes of a message; longer ones are cut
 _TIMEOUT = 600.0  # a cold file system may take its time
 
@@ -47,6 +48,26 @@ def agree(endpoint: Endpoint, prepare: Callable[[], Result]) -> Result:
         if verdict[0]:
             raise Elsewhere(text)
     return result
+
+
+def expect_same(endpoint: Endpoint, what: str) -> None:
+    """Make sure that `what` says the same on every rank. Collective over the endpoint.
+
+    If it does not, every rank raises as in `agree`, and rank 0's error shows what another rank says.
+    """
+    mine = np.array([zlib.crc32(what.encode())], np.int64)
+    first = mine.copy()
+    if endpoint.rank == 0:
+        telling = [endpoint.send(mine, rank, _FIRST) for rank in range(1, endpoint.size)]
+        endpoint.wait_all(telling, _TIMEOUT, "all ranks to hear what rank 0 has")
+    else:
+        endpoint.wait_all([endpoint.receive(first, 0, _FIRST)], _TIMEOUT, "rank 0 to say what it has")
+
+    def compare() -> None:
+        if mine[0] != first[0]:
+            raise UserError(f"{what}, expected the same as on rank 0")
+
+    agree(endpoint, compare)
 
 
 def _collect(endpoint: Endpoint, mine: np.ndarray) -> list[str]:

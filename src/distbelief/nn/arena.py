@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Tensor(NamedTuple):
@@ -48,6 +49,14 @@ class Arena:
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._views[name]
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        """Copy `value` into a tensor. Raises ValueError if it has another shape: nothing is broadcast."""
+        view, value = self._views[name], np.asarray(value)
+        if value.shape != view.shape:
+            raise ValueError(f"a value of shape {value.shape} for tensor {name} of shape {view.shape}")
+        if value is not view:  # as after arena[name] += something
+            np.copyto(view, value, casting="same_kind")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)

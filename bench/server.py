@@ -1,0 +1,250 @@
+"""The parameter server, one client and S shards: beside a copy in memory and the update rule's kernel alone.
+
+    mpirun -n S+1 python bench/server.py [--params N] [--shards S] [--wire float32|bfloat16]
+
+copy            np.copyto of all parameters, on rank 0, the client's
+adagrad         the kernel alone, over all parameters, on rank 0 too
+fetch           the parameters of all shards, until they are there
+install         what was fetched becomes the replica's parameters: a copy, or bfloat16 made wide
+push            a gradient, until every shard has received it and said so; no rule is applied
+push + adagrad  the same, and every shard has applied Adagrad before it says so
+
+The real Shard, Service and Client take turns with the two that stand beside them, so that all see the same moods of
+the machine. GB/s count the float32 parameters once, whatever the wire makes of them. Then the client leaves the
+shards alone, twice for `--idle` seconds: once to see what they cost, once with a small push now and then, which meets
+them asleep.
+
+The last line is JSON. Medians for all parameters, in milliseconds: `fetch_ms`, `install_ms`, `push_ms` (Adagrad
+applied), `send_ms` (not applied), `kernel_ms`, `copy_ms`. `fetch_ratio`: copy_ms / fetch_ms. `push_ratio`: push_ms /
+(kernel_ms + copy_ms). `idle_cpu`: percent of a core that an idle shard takes, of several the largest. `push_wait_ms`:
+the p99 of the time from the start of a small push at idle shards until the last has answered; the client does not
+sleep meanwhile, so nearly all of it is the shards waking up.
+"""
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterator
+
+import job
+import latency
+import machine  # noqa: F401  (before NumPy: one BLAS thread)
+import numpy as np
+
+from distbelief.algorithms.loop import serve
+from distbelief.comm.endpoint import Endpoint, Envelope
+from distbelief.kernels import adagrad
+from distbelief.optim import Adagrad
+from distbelief.server import Client, Placement, Server, Service, Shard
+from distbelief.server.messages import APPLIED
+
+DTYPE = np.dtype(np.float32)
+RATE = 1e-6
+SMALLEST = 1 << 10  # parameters
+TURN_PARAMETERS, TURN_CALLS = 1 << 20, 50  # a turn is as many calls as go through so many parameters, or so many
+NAP = (0.010, 0.020)  # seconds between pushes that are to meet idle shards, which sleep longest by then
+TIMEOUT = 60.0
+ORDER, ANSWER = 101, 102  # tags, besides the server's
+APPLY, KEEP, TELL, LEAVE = range(4)  # orders
+
+
+class SwitchedAdagrad:
+    """A rule and its state in one: Adagrad that can be switched off, to see what a push costs without it."""
+
+    def __init__(self):
+        self.on = True
+
+    def state(self, size: int, dtype: np.dtype) -> "SwitchedAdagrad":
+        self._state = Adagrad(RATE).state(size, dtype)
+        self.traffic = self._state.traffic
+        return self
+
+    def apply(self, *update) -> None:
+        if self.on:
+            self._state.apply(*update)
+
+
+class Obedience:
+    """A part of a shard's loop (algorithms.loop) that takes orders from the measurement."""
+
+    tags = (ORDER,)
+
+    def __init__(self, endpoint: Endpoint, rule: SwitchedAdagrad):
+        self._endpoint = endpoint
+        self._rule = rule
+        self.finished = False
+
+    def work(self) -> float:
+        return TIMEOUT
+
+    def take(self, envelope: Envelope) -> None:
+        """Answers with the seconds of CPU that this process has had, and the time."""
+        order = np.empty(1, np.int64)
+        self._endpoint.wait_all([self._endpoint.receive(order, envelope.source, ORDER)], TIMEOUT, "an order")
+        if order[0] in (APPLY, KEEP):
+            self._rule.on = order[0] == APPLY
+        self.finished = order[0] == LEAVE
+        said = np.array([time.process_time(), time.monotonic()])
+        self._endpoint.wait_all([self._endpoint.send(said, envelope.source, ANSWER)], TIMEOUT, "an answer to be taken")
+
+
+class Bench:
+    """The client's rank: `size` parameters on shards that serve already. Local."""
+
+    def __init__(self, endpoint: Endpoint, client: Client, placement: Placement):
+        self._endpoint = endpoint
+        self._client = client
+        self._shards = range(1, 1 + len(placement))
+        self._counts = np.zeros(len(placement), np.int64)
+        self._parameters, self._gradient, self._squares, self._other = np.ones((4, placement.size), DTYPE)
+
+    def order(self, kind: int) -> np.ndarray:
+        """Every shard's answer, [shards, 2]: seconds of CPU, and the time."""
+        said, order = np.empty((len(self._shards), 2)), np.array([kind])
+        requests = [self._endpoint.send(order, rank, ORDER) for rank in self._shards]
+        requests += [self._endpoint.receive(said[i], rank, ANSWER) for i, rank in enumerate(self._shards)]
+        self._endpoint.wait_all(requests, TIMEOUT, "the shards to obey")
+        return said
+
+    def fetch(self) -> tuple[float, float]:
+        """Seconds of the fetch, and of its installation."""
+        began = time.perf_counter()
+        fetch = self._client.fetch()
+        self._client.wait_fetch(fetch)
+        there = time.perf_counter()
+        self._client.install(fetch, self._parameters, None, 0.0)
+        return there - began, time.perf_counter() - there
+
+    def push(self) -> float:
+        began = time.perf_counter()
+        push = self._client.push(self._gradient, self._counts)
+        self._client.wait_push(push)
+        seconds = time.perf_counter() - began
+        self._counts = push.counts
+        return seconds
+
+    def push_awake(self) -> float:
+        """A push whose client does not sleep while it waits for the answer of the last shard."""
+        began = time.perf_counter()
+        push = self._client.push(self._gradient, self._counts)
+        while not push.done():
+            if self._endpoint.probe(tag=APPLIED):
+                self._client.wait_push(push)
+        seconds = time.perf_counter() - began
+        self._counts = push.counts
+        return seconds
+
+    def copy(self) -> float:
+        return latency.seconds_of(lambda: np.copyto(self._other, self._gradient))
+
+    def kernel(self) -> float:
+        return latency.seconds_of(lambda: adagrad(self._parameters, self._gradient, self._squares, RATE))
+
+    def table(self, repetitions: int) -> dict[str, dict]:
+        """The lines of one size, by what they measure."""
+        calls = min(max(TURN_PARAMETERS // self._gradient.size, 1), TURN_CALLS)
+        self._turn(1)  # whatever is done once only, is done
+        seconds = self._turn(calls)
+        for _ in range(repetitions - 1):
+            for name, times in self._turn(calls).items():
+                seconds[name] += times
+        return {name: latency.summary(name, self._gradient.nbytes, times) for name, times in seconds.items()}
+
+    def _turn(self, calls: int) -> dict[str, list[float]]:
+        """Everything `calls` times."""
+        seconds = {"copy": [self.copy() for _ in range(calls)], "adagrad": [self.kernel() for _ in range(calls)]}
+        fetches = [self.fetch() for _ in range(calls)]
+        seconds |= {"fetch": [fetch for fetch, _ in fetches], "install": [install for _, install in fetches]}
+        for name, order in (("push", KEEP), ("push + adagrad", APPLY)):
+            self.order(order)
+            seconds[name] = [self.push() for _ in range(calls)]
+        return seconds
+
+    def idle_cpu(self, seconds: float) -> float:
+        """Percent of a core that a shard takes while nobody wants anything of it; of several the largest."""
+        before = self.order(TELL)
+        time.sleep(seconds)
+        cpu, wall = (self.order(TELL) - before).T
+        return float((100 * cpu / wall).max())
+
+    def push_waits(self, seconds: float) -> list[float]:
+        """How long small pushes take that meet idle shards."""
+        random = np.random.default_rng(0)
+        waits, end = [], time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(random.uniform(*NAP))
+            waits.append(self.push_awake())
+        return waits
+
+
+def hold(endpoint: Endpoint, placement: Placement, settings: Server) -> None:
+    """A shard's rank: serve until the measurement lets us go. Collective over the endpoint, with `use`."""
+    interval, rule = placement.intervals[endpoint.rank - 1], SwitchedAdagrad()
+    window = endpoint.window(Shard.window_bytes(interval, DTYPE, settings))
+    shard = Shard(interval, np.zeros(interval.size, DTYPE), rule, window, settings)
+    serve(endpoint, [Service(endpoint, shard, TIMEOUT, settings), Obedience(endpoint, rule)])
+    window.free()
+
+
+@contextlib.contextmanager
+def use(endpoint: Endpoint, placement: Placement, settings: Server) -> Iterator[Bench]:
+    """The client's rank: the shards at work. Collective over the endpoint, with `hold`."""
+    window = endpoint.window(0)
+    client = Client(
+        endpoint, window, placement, list(range(1, 1 + len(placement))), DTYPE, TIMEOUT, settings, replica=0
+    )
+    bench = Bench(endpoint, client, placement)
+    bench.order(TELL)  # once they answer, they hold their parameters
+    yield bench
+    bench.order(LEAVE)
+    window.free()
+
+
+def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
+    wire = "native" if arguments.wire == "float32" else arguments.wire
+    settings = Server(shards=arguments.shards, fetch_wire=wire, push_wire=wire)
+    smallest = max(arguments.shards, min(SMALLEST, arguments.params))
+    placements = [Placement(size, arguments.shards) for size in latency.sizes(smallest, arguments.params, 16)]
+    if endpoint.rank > 0:
+        for placement in [*placements, placements[0]]:
+            hold(endpoint, placement, settings)
+        return None
+    print(latency.HEADINGS)
+    results = []
+    for placement in placements:
+        with use(endpoint, placement, settings) as bench:
+            rows = bench.table(arguments.repetitions)
+        print(*map(latency.line, rows.values()), "", sep="\n", flush=True)
+        results += rows.values()
+    with use(endpoint, placements[0], settings) as bench:
+        idle_cpu, waits = bench.idle_cpu(arguments.idle), bench.push_waits(arguments.idle)
+    push_wait_ms = 1e3 * float(np.percentile(waits, 99))
+    print(f"an idle shard takes {idle_cpu:.1f}% of a core; a push that finds it idle waits {push_wait_ms:.2f} ms (p99)")
+    ms = {name: row["p50_us"] / 1e3 for name, row in rows.items()}
+    return {
+        "fetch_ms": ms["fetch"],
+        "install_ms": ms["install"],
+        "push_ms": ms["push + adagrad"],
+        "send_ms": ms["push"],
+        "kernel_ms": ms["adagrad"],
+        "copy_ms": ms["copy"],
+        "fetch_ratio": ms["copy"] / ms["fetch"],
+        "push_ratio": ms["push + adagrad"] / (ms["adagrad"] + ms["copy"]),
+        "idle_cpu": idle_cpu,
+        "push_wait_ms": push_wait_ms,
+        "results": results,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fetches and pushes of one client of the parameter server.")
+    parser.add_argument("--params", metavar="N", type=job.count, default=42_000_000)
+    parser.add_argument("--shards", metavar="S", type=job.count, default=1)
+    parser.add_argument("--wire", choices=["float32", "bfloat16"], default="float32", help="of fetches and pushes")
+    parser.add_argument("--repetitions", metavar="N", type=job.count, default=10, help="turns of each at each size")
+    parser.add_argument("--idle", metavar="SECONDS", type=float, default=2.0, help="how long shards are left alone")
+    job.run("server", parser, lambda arguments: arguments.shards + 1, measure)
+
+
+if __name__ == "__main__":
+    main()

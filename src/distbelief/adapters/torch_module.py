@@ -1,0 +1,157 @@
+"""A torch.nn.Module as a model: its parameters live in the arena, and its gradients are written there.
+
+Needs the extra `torch`; nothing here imports it before a TorchModel is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distbelief.adapters.model import Model
+from distbelief.errors import UserError
+from distbelief.nn.arena import Arena
+
+if TYPE_CHECKING:
+    import torch
+
+_DTYPES = ("float32", "float64")
+
+
+class TorchModel(Model):
+    """A module with a loss, for batches of arrays of which the last is the target: `(*inputs, target)`.
+
+    The loss of a batch is `loss(module(*inputs), target)`. Arrays become tensors without a copy where they can, those
+    of real numbers in the module's dtype. No tensor of a module is copied on the way: for the time of a call its
+    parameters and their `.grad` are views of the two arenas.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module | Callable[[], torch.nn.Module],
+        loss: Callable[..., torch.Tensor],
+        *,
+        right: Callable[..., Any] | None = None,
+        threads: int | None = None,
+    ):
+        """
+        module: a function that makes one, called with the random state that a run's seed names; or a module, of which
+            a copy is used and whose parameters, the same on every rank, training begins with.
+        loss: the mean over a batch, from outputs and target; a torch.nn.functional.cross_entropy, for example.
+        right: how many outputs are right, for the accuracy: right(outputs, target).
+        threads: of PyTorch in this process; None: what OMP_NUM_THREADS says, or else 1, as ranks are the parallelism.
+
+        Raises UserError if there is no PyTorch, or the module has parameters that are not all float32 or all float64
+        in memory of the CPU, or statistics that it collects while it trains (BatchNorm): ranks could not share them.
+        """
+        self._torch = _import_torch()
+        if threads is not None or "OMP_NUM_THREADS" not in os.environ:
+            self._torch.set_num_threads(threads or 1)
+        if isinstance(module, self._torch.nn.Module):
+            template = copy.deepcopy(module)
+            self._make = lambda: copy.deepcopy(template)
+        else:
+            self._make = module
+        self._loss = loss
+        self._right = right
+        with self._seeded(0):  # frozen parameters and buffers, which do not travel, become the same on every rank
+            self._module = self._make()
+        if not isinstance(self._module, self._torch.nn.Module):
+            raise UserError(f"module: a {type(self._module).__name__}, expected a torch.nn.Module")
+        self._parameters = {name: p for name, p in self._module.named_parameters() if p.requires_grad}
+        self._check()
+        self.tensors = {name: tuple(p.shape) for name, p in self._parameters.items()}
+        first = next(iter(self._parameters.values()))
+        self._dtype = first.dtype
+        self.dtype = np.dtype(str(first.dtype).removeprefix("torch."))
+        self._installed: Arena | None = None
+        for parameter in self._parameters.values():  # their memory: the arenas have it
+            parameter.data = parameter.data.new_empty(0)
+
+    def with_parameters(self, parameters: Arena) -> torch.nn.Module:
+        """A module of its own with a copy of `parameters`: to save, or to use. Local."""
+        self._install(parameters)
+        return copy.deepcopy(self._module).eval()
+
+    def initialise(self, parameters: Arena, seed: int) -> None:
+        """What the module's own initialisation makes of the seed."""
+        with self._seeded(seed):
+            made = dict(self._make().named_parameters())
+        for name in parameters:
+            parameters[name] = made[name].detach().numpy()
+
+    def gradient(self, parameters: Arena, batch: tuple[Any, ...], gradient: Arena) -> float:
+        self._install(parameters)
+        gradient.flat[:] = 0  # autograd adds to what is there
+        for name, parameter in self._parameters.items():
+            parameter.grad = self._torch.from_numpy(gradient[name])
+        self._module.train()
+        outputs, target = self._forward(batch)
+        loss = self._loss(outputs, target)
+        loss.backward()
+        for name, parameter in self._parameters.items():
+            if parameter.grad.data_ptr() != gradient[name].ctypes.data:  # replaced, not added to
+                gradient[name] = parameter.grad.numpy()
+            parameter.grad = None
+        return loss.item()
+
+    def score(self, parameters: Arena, batch: tuple[Any, ...]) -> tuple[float, float | None]:
+        """In evaluation mode: without dropout."""
+        self._install(parameters)
+        self._module.eval()
+        with self._torch.no_grad():
+            outputs, target = self._forward(batch)
+            loss = self._loss(outputs, target).item() * len(target)
+            return loss, None if self._right is None else float(self._right(outputs, target))
+
+    def _forward(self, batch: tuple[Any, ...]) -> tuple[Any, torch.Tensor]:
+        *inputs, target = map(self._tensor, batch)
+        return self._module(*inputs), target
+
+    def _tensor(self, array: Any) -> torch.Tensor:
+        tensor = self._torch.as_tensor(array)
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+
+    def _install(self, parameters: Arena) -> None:
+        """Let the module's parameters be views of the arena."""
+        if parameters is self._installed:
+            return
+        for name, parameter in self._parameters.items():
+            parameter.data = self._torch.from_numpy(parameters[name])
+        self._installed = parameters
+
+    def _check(self) -> None:
+        if not self._parameters:
+            raise UserError("module: no parameters that require a gradient")
+        for name, parameter in self._parameters.items():
+            found = f"{str(parameter.dtype).removeprefix('torch.')} on {parameter.device}"
+            if parameter.device.type != "cpu" or found.split()[0] not in _DTYPES:
+                raise UserError(f"module: parameter {name} is {found}, expected float32 or float64 on cpu")
+        if len({parameter.dtype for parameter in self._parameters.values()}) > 1:
+            raise UserError("module: parameters of both float32 and float64, expected all of one")
+        for name, part in self._module.named_modules():
+            if getattr(part, "track_running_stats", False):
+                raise UserError(
+                    f"module: {name or type(part).__name__} collects running statistics, which ranks do not share; "
+                    "expected a layer without, such as GroupNorm, or track_running_stats=False"
+                )
+
+    @contextlib.contextmanager
+    def _seeded(self, seed: int) -> Iterator[None]:
+        """PyTorch's random numbers from `seed` on, and afterwards those that there would have been."""
+        with self._torch.random.fork_rng(devices=[]):
+            self._torch.manual_seed(seed)
+            yield
+
+
+def _import_torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(f"PyTorch cannot be imported ({error}), expected distbelief[torch] to be installed") from error
+    return torch

@@ -1,0 +1,44 @@
+"""How a program on many ranks ends when something is wrong: all of it, and one rank says why."""
+
+import sys
+import time
+import traceback
+
+from distbelief.errors import UserError
+from distbelief.launch.agreement import Elsewhere
+from distbelief.launch.world import abort, promised_rank, promised_size, world
+
+# What a launcher gets to pass on a rank's last words.
+ABORT_SECONDS = 0.3
+
+
+def end(error: Exception, alone: bool = False) -> int:
+    """Say what is wrong, see to it that all ranks end, and return the code that this one is to exit with.
+
+    A UserError is one line on stderr from rank 0, and code 2; all ranks must come here with one (launch.agreement),
+    or none but this one must be at work (`alone`). Any other exception, on any rank, has its traceback printed and
+    ends all ranks at once with code 1; under MPI that call does not return.
+    """
+    if isinstance(error, UserError):
+        if promised_rank() == 0 and not isinstance(error, Elsewhere):
+            print(f"distbelief: error: {error}", file=sys.stderr, flush=True)
+        if not alone:
+            _leave_together()
+        return 2
+    # In one piece, and with a moment for the launcher to pass it on before it kills all ranks.
+    sys.stderr.write("".join(traceback.format_exception(error)))
+    sys.stderr.flush()
+    if promised_size() is not None:
+        time.sleep(ABORT_SECONDS)
+        abort(1)
+    return 1
+
+
+def _leave_together() -> None:
+    """See to it that MPI's finalisation waits for all ranks: when one exits with a code, launchers kill the others."""
+    if "distbelief.comm.mpi" in sys.modules:
+        return
+    try:
+        world()
+    except UserError:
+        pass  # no MPI: it was the error, or comes on top of it

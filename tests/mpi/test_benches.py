@@ -1,0 +1,101 @@
+"""The measurements that run under mpirun: each runs and ends with its line of JSON; no test says how fast anything is.
+
+bench/kernels.py, which takes no ranks, is tested with the kernels.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpi import launcher
+from mpi.refusals import require_refusal
+
+pytestmark = [
+    pytest.mark.mpi,
+    pytest.mark.skipif(launcher.find_mpiexec() is None, reason="no mpiexec"),
+]
+BENCH = Path(__file__).parents[2] / "bench"
+COLUMNS = {"way", "bytes", "p50_us", "p95_us", "p99_us", "gbps", "calls"}
+
+
+def bench(name: str, *arguments: str, ranks: int) -> launcher.Completed:
+    argv = [sys.executable, "-X", "faulthandler", str(BENCH / f"{name}.py"), *arguments]
+    return launcher.run(argv, ranks=ranks, timeout=120)
+
+
+def told(name: str, *arguments: str, ranks: int) -> tuple[dict, list[str]]:
+    """The line of JSON, and the lines above it."""
+    *table, last = bench(name, *arguments, ranks=ranks).require_success().stdout.splitlines()
+    facts = json.loads(last)
+    assert facts["bench"] == name
+    machine = {"cpu", "cores", "load", "python", "numpy", "numpy_blas", "scipy", "scipy_blas", "threads", "mpi"}
+    assert machine == set(facts["machine"])
+    return facts, table
+
+
+def require_numbers(facts: dict, *keys: str) -> None:
+    for key in keys:
+        assert isinstance(facts[key], float) and 0 <= facts[key] < math.inf, key
+
+
+def require_table(facts: dict, table: list[str], ways: list[str], sizes: list[int]) -> None:
+    """`results` has every way at every size, and so has the table, in the same order."""
+    results = facts["results"]
+    assert [(row["way"], row["bytes"]) for row in results] == [(way, size) for size in sizes for way in ways]
+    for row in results:
+        assert set(row) == COLUMNS
+        assert 0 < row["p50_us"] <= row["p95_us"] <= row["p99_us"] < math.inf and row["calls"] > 0
+        assert math.isclose(row["gbps"], row["bytes"] / row["p50_us"] / 1e3)
+    lines = [line for line in table[1:] if line][: len(results)]
+    for line, row in zip(lines, results, strict=True):
+        assert line.startswith(row["way"]) and str(row["bytes"]) in line.split()
+
+
+def test_transport():
+    facts, table = told("transport", "--largest", "1000", "--repetitions", "2", ranks=2)
+    assert facts["largest"] == 1000 and facts["repetitions"] == 2
+    ways = ["memcpy", "raw get", "get", "raw ping", "ping", "raw send", "send"]
+    require_table(facts, table, ways, [8, 64, 512, 1000])
+    require_numbers(facts, "memcpy_gbps", "raw_get_gbps", "fetch_gbps", "fetch_ratio")
+    largest = {row["way"]: row["gbps"] for row in facts["results"] if row["bytes"] == 1000}
+    assert facts["fetch_gbps"] == largest["get"] and facts["raw_get_gbps"] == largest["raw get"]
+    assert math.isclose(facts["fetch_ratio"], largest["get"] / largest["memcpy"])
+
+
+@pytest.mark.parametrize(("shards", "wire"), [(1, "float32"), (2, "bfloat16")])
+def test_server(shards, wire):
+    arguments = ["--params", "5001", "--shards", str(shards), "--wire", wire, "--repetitions", "2", "--idle", "0.1"]
+    facts, table = told("server", *arguments, ranks=shards + 1)
+    assert (facts["params"], facts["shards"], facts["wire"]) == (5001, shards, wire)
+    require_table(facts, table, ["copy", "adagrad", "fetch", "install", "push", "push + adagrad"], [4096, 20004])
+    times = ["fetch_ms", "install_ms", "push_ms", "send_ms", "kernel_ms", "copy_ms", "push_wait_ms"]
+    require_numbers(facts, *times, "fetch_ratio", "push_ratio", "idle_cpu")
+    assert math.isclose(facts["fetch_ratio"], facts["copy_ms"] / facts["fetch_ms"])
+    assert math.isclose(facts["push_ratio"], facts["push_ms"] / (facts["kernel_ms"] + facts["copy_ms"]))
+    assert facts["idle_cpu"] < 200
+
+
+@pytest.mark.parametrize("wire", ["float32", "bfloat16"])
+def test_downpour(wire):
+    arguments = ["--scale", "0.01", "--batch", "8", "--n-fetch", "2", "--n-push", "3", "--steps", "4", "--wire", wire]
+    facts, table = told("downpour", "--net", "speech", *arguments, "--repetitions", "2", ranks=2)
+    assert (facts["net"], facts["batch"], facts["n_fetch"], facts["n_push"]) == ("speech", 8, 2, 3)
+    assert facts["steps"] == 6  # whole periods
+    assert facts["parameters"] == 4 * 26 + 26 + 3 * (26 * 26 + 26) + 26 * 82 + 82
+    require_numbers(facts, "examples_per_s", "alone_examples_per_s", "efficiency", "fetching_ms", "pushing_ms")
+    assert math.isclose(facts["efficiency"], facts["examples_per_s"] / facts["alone_examples_per_s"])
+    assert len(table) == 2 + 2
+
+
+@pytest.mark.parametrize(("name", "ranks"), [("transport", 1), ("server", 3), ("downpour", 3)])
+def test_another_number_of_ranks(name, ranks):
+    require_refusal(bench(name, ranks=ranks), f"{name}.py was started with -n {ranks}, expected mpirun -n 2")
+
+
+def test_bad_arguments():
+    completed = bench("server", "--wire", "float8", ranks=2)
+    assert completed.returncode == 2 and completed.stdout == ""
+    assert completed.stderr.count("error: argument --wire: invalid choice: 'float8'") == 1
