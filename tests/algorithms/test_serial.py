@@ -9,16 +9,17 @@ from algorithms.digits import Digits, train_serially
 from distbelief.algorithms.serial import train
 from distbelief.algorithms.settings import Evaluate, Stop
 from distbelief.nn import Arena
-from distbelief.optim import Adagrad, FixedRate
+from distbelief.optim import Adagrad, FixedRate, Inverse
 
 
-def _plain(problem, adagrad: bool, rate: float, epochs: int) -> dict[str, np.ndarray]:
+def _plain(problem, adagrad: bool, rate: float, epochs: int, factor=lambda step: 1.0) -> dict[str, np.ndarray]:
     """The same training written out: one hidden relu layer, softmax, mean gradients."""
     model = problem.model()
     start = Arena(model.layout, model.dtype)
     model.initialise(start, problem.seed)
     p = {name: start[name].copy() for name in start}
     squares = {name: np.zeros_like(value) for name, value in p.items()}
+    step = 0
     for epoch in range(epochs):
         for batch in problem.batches(0, 1).epoch(epoch):
             x, n = batch.x_in, batch.size
@@ -33,7 +34,8 @@ def _plain(problem, adagrad: bool, rate: float, epochs: int) -> dict[str, np.nda
             for name, g in gradient.items():
                 squares[name] += g**2
                 scale = 1 / np.sqrt(np.where(squares[name] > 0, squares[name], 1)) if adagrad else 1
-                p[name] -= rate * g * scale
+                p[name] -= rate * factor(step) * g * scale
+            step += 1
     return p
 
 
@@ -42,6 +44,14 @@ def test_it_computes_what_plain_numpy_does(rule):
     problem = Digits(dtype=np.float64)
     outcome, _ = train_serially(problem, rule, Stop(epochs=2))
     expected = _plain(problem, isinstance(rule, Adagrad), rule.rate, 2)
+    for name, value in expected.items():
+        np.testing.assert_allclose(outcome.parameters[name], value, rtol=0, atol=1e-10)
+
+
+def test_the_schedule_counts_steps():
+    problem, schedule = Digits(dtype=np.float64), Inverse(half=50)
+    outcome = train(problem, FixedRate(rate=0.2), Stop(epochs=2), Evaluate(), _Silent(), schedule=schedule)
+    expected = _plain(problem, False, 0.2, 2, factor=lambda step: 1 / (1 + step / 50))
     for name, value in expected.items():
         np.testing.assert_allclose(outcome.parameters[name], value, rtol=0, atol=1e-10)
 

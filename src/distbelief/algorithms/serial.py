@@ -11,7 +11,7 @@ from distbelief.algorithms.scoring import score
 from distbelief.algorithms.settings import Evaluate, Stop
 from distbelief.kernels import all_finite
 from distbelief.nn.arena import Arena
-from distbelief.optim import Rule
+from distbelief.optim import Constant, Rule, Schedule
 
 
 def train(
@@ -21,14 +21,16 @@ def train(
     evaluate: Evaluate,
     listener: Listener,
     clock: Callable[[], float] = time.monotonic,
+    schedule: Schedule | None = None,
 ) -> Outcome:
-    """Train on all the data in one process. Local.
+    """Train on all the data in one process; `schedule` is a factor on the rule's rate, by the step. Local.
 
     A gradient that is not finite is never applied: it ends training with a Fault, and what is left then are the
     parameters of the last evaluation that was good.
     """
     run = _Run(problem, stop, evaluate, listener, clock)
     state = rule.state(run.model.layout.size, run.model.dtype)
+    schedule = schedule or Constant()
     gradient = Arena(run.model.layout, run.model.dtype)
     run.evaluate()
     for batch in run.batches():
@@ -36,7 +38,7 @@ def train(
         if not (math.isfinite(loss) and all_finite(gradient.flat)):
             run.fault = Fault(0, run.step + 1, loss)
             break
-        state.apply(run.parameters.flat, gradient.flat)
+        state.apply(run.parameters.flat, gradient.flat, schedule.factor(run.step))
         run.stepped(batch.size, loss)
     if run.fault is None:
         run.evaluate()

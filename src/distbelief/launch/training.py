@@ -113,7 +113,14 @@ def _train_serially(job: Job, listener: Listener | None) -> Outcome:
     reporter = _begin(job, listener)
     reporter.say(f"serial training on one rank, {job.problem.training_examples} examples")
     settings = job.settings
-    outcome = serial.train(job.problem, settings.rule, settings.stop, settings.evaluate, reporter)
+    outcome = serial.train(
+        job.problem,
+        settings.rule,
+        settings.stop,
+        settings.evaluate,
+        reporter,
+        schedule=settings.server.schedule,
+    )
     _finish(job, reporter, outcome)
     return outcome
 
