@@ -43,8 +43,8 @@ class Way(NamedTuple):
     crossings: int = 1
 
 
-def ways(endpoint: Endpoint, largest: int) -> list[Way]:
-    """Collective over both ranks."""
+def ways(endpoint: Endpoint, largest: int) -> tuple[list[Way], Callable[[], None]]:
+    """The ways to measure, and what releases their windows. Both are collective over both ranks."""
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD.Dup()
@@ -85,7 +85,13 @@ def ways(endpoint: Endpoint, largest: int) -> list[Way]:
         endpoint.wait_all([endpoint.receive(received, peer, DATA)], TIMEOUT, "a message")
         endpoint.wait_all([endpoint.send(sent, peer, DATA)], TIMEOUT, "an answer to be taken")
 
-    return [
+    def release() -> None:
+        window.free()
+        raw_window.Unlock_all()
+        raw_window.Free()
+        comm.Free()
+
+    kinds = [
         Way("memcpy", lambda n: np.copyto(into[:n], out[:n])),
         Way("raw get", raw_get),
         Way("get", get),
@@ -94,6 +100,7 @@ def ways(endpoint: Endpoint, largest: int) -> list[Way]:
         Way("raw send", lambda n: raw_exchange(out[:n], little), lambda n: raw_return(into[:n], little)),
         Way("send", lambda n: exchange(out[:n], little), lambda n: return_(into[:n], little)),
     ]
+    return kinds, release
 
 
 def turn(endpoint: Endpoint, ways: list[Way], which: int, nbytes: int, calls: int) -> list[float]:
@@ -126,9 +133,10 @@ def answer(endpoint: Endpoint, ways: list[Way]) -> None:
 
 
 def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
-    kinds = ways(endpoint, arguments.largest)
+    kinds, release = ways(endpoint, arguments.largest)
     if endpoint.rank == 1:
         answer(endpoint, kinds)
+        release()
         return None
     print(latency.HEADINGS)
     results = []
@@ -144,6 +152,7 @@ def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
         print(*map(latency.line, rows.values()), "", sep="\n", flush=True)
         results += rows.values()
     order(endpoint, LEAVE, 0, 0)
+    release()
     speed = {name: row["gbps"] for name, row in rows.items()}
     return {
         "memcpy_gbps": speed["memcpy"],

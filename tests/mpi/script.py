@@ -71,7 +71,7 @@ def heard() -> None:
 
     listener = Listener()
     train(Line(), points(), listener=listener, **ARGUMENTS)
-    print(f"rank {promised_rank()} heard {listener.evaluations}", flush=True)
+    say(f"heard {listener.evaluations}")
 
 
 def another_model() -> None:
@@ -129,9 +129,13 @@ def fails_afterwards() -> None:
 
 
 def tell(outcome) -> None:
-    # In one piece: ranks share stdout.
     line = "" if outcome.parameters is None else f" {outcome.parameters['slope'][0]:.2f}"
-    sys.stdout.write(f"rank {promised_rank()} failed {outcome.failed}{line}\n")
+    say(f"failed {outcome.failed}{line}")
+
+
+def say(words: str) -> None:
+    # In one piece: ranks share stdout.
+    sys.stdout.write(f"rank {promised_rank()} {words}\n")
     sys.stdout.flush()
 
 
