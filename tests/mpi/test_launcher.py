@@ -67,9 +67,12 @@ stuck()
     assert time.monotonic() - started < 15
     assert "not done after 2 s" in str(caught.value)
     assert "before" in str(caught.value)
-    # The ranks show where they were, if mpiexec lives to pass it on: Hydra ends with the first rank that aborts.
     version = subprocess.run([launcher.find_mpiexec(), "--version"], capture_output=True, text=True).stdout
-    assert "in stuck" in str(caught.value) or "HYDRA" in version
+    if "HYDRA" in version:
+        pytest.skip(
+            "the clock works, but Hydra ends with the first rank that aborts, before it has passed on the stacks"
+        )
+    assert "in stuck" in str(caught.value)  # the ranks show where they were
 
 
 def test_clock_with_ranks_that_cannot_be_terminated(tmp_path: Path, witness: dict[str, str]) -> None:
