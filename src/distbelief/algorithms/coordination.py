@@ -27,8 +27,8 @@ REPORT_RECORD = np.dtype(
 )
 
 # Kinds of orders. START: train. STOP: finish early. END: everything is done, leave. GIVE_UP: leave, training has
-# failed. TICK: the coordinator lives.
-START, STOP, END, GIVE_UP, TICK = range(5)
+# failed. TICK: the coordinator lives. LEAVE: as END, but a rank is missing: enter no collective call.
+START, STOP, END, GIVE_UP, TICK, LEAVE = range(6)
 
 ORDER_RECORD = np.dtype([("kind", "<i4")])
 
@@ -47,7 +47,12 @@ class Orders:
 
     @property
     def finished(self) -> bool:
-        return bool(self._given & {END, GIVE_UP})
+        return bool(self._given & {END, GIVE_UP, LEAVE})
+
+    @property
+    def rank_is_missing(self) -> bool:
+        """Told that not all ranks will come to a collective call."""
+        return LEAVE in self._given
 
     @property
     def failed(self) -> bool:
