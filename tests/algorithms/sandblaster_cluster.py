@@ -109,11 +109,12 @@ def run(
     apart: bool = False,
     timeout: float = 1e3,
     kills: dict[int, float] | None = None,
-    program=None,
+    kill_rank: tuple[int, float] | None = None,
     **cluster,
 ) -> Done:
-    """Evaluate at `beginning`, and then at points that differ from it; `kills`: replica -> virtual time.
+    """Evaluate at `beginning`, and then at points that differ from it.
 
+    `kills`: replica -> virtual time; `kill_rank`: a rank of any role, and when.
     `apart`: the coordinator has a rank of its own, the last one.
     """
     width = table.a.shape[1]
@@ -174,5 +175,7 @@ def run(
 
     for replica, at in (kills or {}).items():
         done.cluster.kill(roles.replicas[replica], at)
-    done.cluster.run(program or role)
+    if kill_rank is not None:
+        done.cluster.kill(*kill_rank)
+    done.cluster.run(role)
     return done

@@ -77,6 +77,9 @@ class Orders:
         """Seconds until the coordinator's silence is too long; raises DeadlineExpired when it is."""
         silence = self._endpoint.clock() - self._heard
         if silence >= self._timeout:
+            self._hear()  # what came while this rank was busy, or stopped
+            silence = self._endpoint.clock() - self._heard
+        if silence >= self._timeout:
             raise DeadlineExpired(
                 f"rank {self._endpoint.rank} waited {silence:.0f} s for the coordinator on rank {self._coordinator}"
             )

@@ -29,7 +29,7 @@ HELD_RECORD = np.dtype([("shipment", "<i8")])
 
 # While a sum is coming in, a shard looks for its end after this part of the time that it has taken so far.
 IMPATIENCE = 0.1
-SHORTEST_LOOK, LONGEST_LOOK = 5e-6, 5e-3  # seconds
+SHORTEST_LOOK, LONGEST_LOOK = 5e-6, 50e-3  # seconds
 
 
 def ship(

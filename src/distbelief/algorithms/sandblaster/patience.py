@@ -62,7 +62,7 @@ class Patience:
         self._next_look = now + LOOK * self._timeout
         if now - max(self._heard) >= self._timeout and len(self.lost) == len(self._replicas):
             raise DeadlineExpired(
-                f"rank {self._rank} waited {now - max(self._heard):.0f} s for any of the replicas on ranks "
+                f"rank {self._rank} waited {now - max(self._heard):.3g} s for any of the replicas on ranks "
                 f"{self._replicas}"
             )
         for replica, heard in enumerate(self._heard):
