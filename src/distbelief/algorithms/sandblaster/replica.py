@@ -134,7 +134,9 @@ class Replica:
     def _obey(self, said: np.void) -> None:
         kind, name = int(said["kind"]), (int(said["evaluation"]), int(said["portion"]))
         if kind in (ASSIGN, SCORE):
-            self._queue.append(Task(kind == SCORE, *name, int(said["point"])))
+            # One that we have finished meanwhile was given up and is given again: our report is the answer to that.
+            if name not in self._finished:
+                self._queue.append(Task(kind == SCORE, *name, int(said["point"])))
         elif kind == ACCEPT:
             self._add(name[1], self._finished.pop(name))
         elif kind == REJECT:
