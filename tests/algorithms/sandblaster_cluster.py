@@ -68,6 +68,10 @@ class Table:
     def __len__(self) -> int:
         return len(self.b)
 
+    def by(self, replica: int) -> "Table":
+        """These examples as `replica` reads them."""
+        return self
+
     def read(self, positions):
         for start in range(0, len(positions), self._minibatch):
             rows = positions[start : start + self._minibatch]
@@ -141,6 +145,7 @@ def run(
             kept[shard] = service.vectors
             parts.append(service)
         if rank in roles.replicas:
+            number = roles.replicas.index(rank)
             parts.append(
                 Replica(
                     endpoint,
@@ -148,15 +153,16 @@ def run(
                     placement,
                     roles.shards,
                     roles.coordinator,
-                    roles.replicas.index(rank),
+                    number,
                     model,
-                    (table, portions[0]),
+                    (table.by(number), portions[0]),
                     (held_out, portions[1]),
                     timeout,
                 )
             )
         if rank != roles.coordinator:
             serve(endpoint, [*parts, orders])
+            assert shard is None or not service.holding
             return
         coordinator = Coordinator(endpoint, roles, NAMES, sharing, *portions, timeout, parts)
         coordinator.space.run([])

@@ -28,7 +28,9 @@ def schedule(seed: int, stalls: float = 0.0) -> dict:
     """A cluster, its settings and its disasters, all by chance: deaths, or so many stalls. One replica lives."""
     random = np.random.default_rng(seed)
     shards, replicas = int(random.integers(1, 5)), int(random.integers(2, 7))
-    victims = random.permutation(replicas)[: random.integers(0, replicas)] if random.random() < 0.7 and not stalls else []
+    victims = (
+        random.permutation(replicas)[: random.integers(0, replicas)] if random.random() < 0.7 and not stalls else []
+    )
     # Sums of more than 512 numbers are no longer sent at once, but when the shard is ready: in the middle of that, too,
     # a replica may die.
     width = int(random.choice([8, 60, 2500]))
@@ -44,7 +46,9 @@ def schedule(seed: int, stalls: float = 0.0) -> dict:
         "table": Table(int(random.integers(10, 36)), width, int(random.integers(2, 6)), seed),
         "model": Stalling(width, seed, stalls),
         "kills": {int(victim): float(random.uniform(0, 0.02)) for victim in victims},
-        "speeds": {shards + replica: float(10 ** random.uniform(-0.5 if stalls else -1.2, 0)) for replica in range(replicas)},
+        "speeds": {
+            shards + replica: float(10 ** random.uniform(-0.5 if stalls else -1.2, 0)) for replica in range(replicas)
+        },
         "latency": float(10 ** random.uniform(-6, -3)),
         "bandwidth": float(10 ** random.uniform(7, 10)),
         "jitter": float(random.choice([0, 0.3, 1.0])),

@@ -80,6 +80,11 @@ class Staging:
         self._spare: list[np.ndarray] = []
         self._telling: list[Request] = []
 
+    @property
+    def holding(self) -> int:
+        """Shipments that are here, and neither count nor have been aborted."""
+        return len(self._held)
+
     def take(self, envelope: Envelope) -> None:
         """Receive the header that waits in `envelope`, and begin to receive the sum. RuntimeError if it is not ours."""
         message = np.empty(envelope.nbytes, np.uint8)

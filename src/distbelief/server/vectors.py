@@ -67,6 +67,11 @@ class VectorService:
         self._counted: set[int] = set()  # portions in this evaluation's gradient
         self._answering: list[Request] = []
 
+    @property
+    def holding(self) -> int:
+        """Shipments that are here, and neither count nor have been aborted."""
+        return self._staging.holding
+
     def take(self, envelope: Envelope) -> None:
         """Obey the message that waits in `envelope`."""
         if envelope.tag == SHIPMENT:

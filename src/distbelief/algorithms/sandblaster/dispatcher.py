@@ -47,9 +47,10 @@ class Accounts:
     """Times that a replica was thought lost."""
     seconds_idle: float
     """Summed over replicas: without anything to do, since the evaluation before."""
+    shipments: int
+    """Sums that were to be sent to the shards."""
     bytes_fetched: int
     """Of all replicas, since the beginning."""
-    bytes_shipped: int
 
 
 class Dispatcher:
@@ -113,7 +114,7 @@ class Dispatcher:
         gradient of no use, if a number that is not finite turned up. DeadlineExpired if no replica is left.
         """
         began = self._endpoint.clock()
-        idle = self._told["seconds_idle"].sum()
+        idle, first_shipment = self._told["seconds_idle"].sum(), self._next_shipment
         ledger = self._work_through(ASSIGN, portions, batch, point)
         accounts = Accounts(
             examples=sum(map(portions.count, batch)),
@@ -123,8 +124,8 @@ class Dispatcher:
             backups_won=ledger.backups_won,
             given_up=self._given_up,
             seconds_idle=float(self._told["seconds_idle"].sum() - idle),
+            shipments=self._next_shipment - first_shipment,
             bytes_fetched=int(self._told["bytes_fetched"].sum()),
-            bytes_shipped=int(self._told["bytes_shipped"].sum()),
         )
         return math.nan if self._broken else ledger.loss, accounts
 

@@ -37,6 +37,5 @@ RESULT_RECORD = np.dtype(
         # Since the beginning:
         ("seconds_idle", "<f8"),  # without anything to do
         ("bytes_fetched", "<i8"),
-        ("bytes_shipped", "<i8"),
     ]
 )

@@ -101,7 +101,7 @@ class Replica:
         self._spoke = endpoint.clock()
         self._idle_since: float | None = endpoint.clock()
         self._seconds_idle = 0.0
-        self._bytes_fetched = self._bytes_shipped = 0
+        self._bytes_fetched = 0
 
     def take(self, envelope: Envelope | None) -> None:
         """Hear everything that the coordinator has said."""
@@ -231,7 +231,6 @@ class Replica:
     def _ship(self, shipment: int) -> None:
         requests = ship(self._endpoint, self._placement, self._shards, shipment, self._in_sum, self._sum.flat)
         self._shipping.append((requests, self._sum))
-        self._bytes_shipped += self._sum.flat.nbytes
         self._sum, self._in_sum = None, []
 
     def _buffer(self) -> Arena:
@@ -260,7 +259,6 @@ class Replica:
             replica=self._number,
             seconds_idle=self._seconds_idle,
             bytes_fetched=self._bytes_fetched,
-            bytes_shipped=self._bytes_shipped,
             **fields,
         )
         self._sending = [request for request in self._sending if not request.done()]
