@@ -1,11 +1,12 @@
 """The settings of the training procedures, as they stand in a configuration."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Procedure = Literal["downpour", "synchronous"]
 
 
 class Downpour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

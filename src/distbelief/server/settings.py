@@ -10,7 +10,7 @@ from distbelief.server.wire import Wire
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The sharded parameter server."""
+    """The sharded parameter server. Synchronous SGD has none: of these, it heeds the schedule alone."""
 
     shards: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Ranks 0 to shards-1 hold the parameters."""
