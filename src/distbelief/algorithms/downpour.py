@@ -17,6 +17,7 @@ from distbelief.algorithms.progress import Listener, Outcome
 from distbelief.algorithms.replica import Replica
 from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
+from distbelief.algorithms.warmstart import clocks
 from distbelief.comm.endpoint import Endpoint
 from distbelief.nn.arena import Arena
 from distbelief.optim import Rule
@@ -72,7 +73,7 @@ def train(
         if number is not None:
             interval = placement.intervals[number]
             values = _beginning(problem, model)[interval.start : interval.stop]
-            shard = Shard(interval, values, rule, window, server, len(roles.replicas))
+            shard = Shard(interval, values, rule, window, server, clocks(downpour, len(roles.replicas)))
             parts.append(Service(endpoint, shard, timeout, server))
         if rank == roles.coordinator:
             coordinator = Coordinator(endpoint, roles, client, problem, downpour, stop, evaluate, timeout, listener)
