@@ -91,7 +91,8 @@ def train(
     held_out: how many examples to evaluate on and not to train on (None: one in ten), or other data for that.
     seed: of the initial parameters, the held-out choice and the order of examples.
     folder: where to leave the run's files, if anywhere; one that holds a run is refused unless `overwrite`.
-    listener: hears of progress and evaluations on rank 0, where otherwise lines are printed.
+    listener: hears of progress and evaluations on rank 0, where otherwise lines are printed; of warnings, too, if
+        it has a method `warned(words)`; otherwise they are told on stderr.
     timeout: seconds that a rank waits for another before the job ends.
 
     Bad input, a model that fails on a few examples before training, and a loss or gradient that stops being finite

@@ -55,12 +55,16 @@ class Heard:
     def __init__(self):
         self.evaluations = []
         self.reports = []
+        self.warnings = []
 
     def progress(self, progress):
         self.reports.append(progress)
 
     def evaluated(self, evaluation):
         self.evaluations.append(evaluation)
+
+    def warned(self, words):
+        self.warnings.append(words)
 
 
 def train_serially(problem, rule, stop=Stop(epochs=1), evaluate=Evaluate()):

@@ -22,7 +22,7 @@ from distbelief.algorithms.coordination import (
 from distbelief.algorithms.evaluator import Evaluator
 from distbelief.algorithms.ledger import Ledger
 from distbelief.algorithms.model import Problem
-from distbelief.algorithms.progress import Fault, Listener, Outcome, Progress
+from distbelief.algorithms.progress import Evaluation, Fault, Listener, Outcome, Progress
 from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.algorithms.warmstart import starts
@@ -61,6 +61,7 @@ class Coordinator:
         self._evaluator = Evaluator(endpoint, client, problem, self._ledger)
         self._evaluating: Generator | None = None
         self._fault: Fault | None = None
+        self._warned = False
         self._others = [rank for rank in range(endpoint.size) if rank != endpoint.rank]
         self._late_shards = set(roles.shards) - {endpoint.rank}
         self._sending: list[Request] = []
@@ -152,6 +153,17 @@ class Coordinator:
             self._fault = result
         else:
             self._listener.evaluated(result)
+            self._warn_of_drift(result)
+
+    def _warn_of_drift(self, evaluation: Evaluation) -> None:
+        """A replica pushes again once all shards have applied its last push: they differ by one for each replica."""
+        expected = len(self._roles.replicas)
+        if evaluation.drift > 2 * expected and not self._warned:
+            self._warned = True
+            self._listener.warned(
+                f"shards drift apart: one is {evaluation.drift} updates ahead of another, expected {expected} at most; "
+                f"updates by shard: {evaluation.updates}"
+            )
 
     def _look_for_silence(self) -> float:
         """Tell the others now and then that this rank lives; raise DeadlineExpired for one that is silent too long.
