@@ -2,6 +2,7 @@
 
 from distbelief.algorithms import downpour
 from distbelief.algorithms.progress import Listener, Outcome
+from distbelief.algorithms.roles import Roles
 from distbelief.comm.endpoint import Endpoint
 from distbelief.errors import UserError
 from distbelief.launch.job import Job
@@ -10,7 +11,7 @@ from distbelief.launch.roles import assign
 
 def check(job: Job, rank: int, ranks: int) -> None:
     shards = job.settings.server.shards
-    roles = assign(ranks, shards)
+    roles = _roles(job, ranks)
     if rank in roles.replicas:
         job.try_out(roles.replicas.index(rank), len(roles.replicas))
     if rank == 0:
@@ -20,16 +21,19 @@ def check(job: Job, rank: int, ranks: int) -> None:
 
 
 def cast(job: Job, ranks: int) -> str:
-    roles = assign(ranks, job.settings.server.shards)
+    roles = _roles(job, ranks)
     shards, replicas = _count(roles.shards, "shard"), _count(roles.replicas, "replica")
-    return f"Downpour on {ranks} ranks: coordinator and {shards}, {replicas}, {job.problem.training_examples} examples"
+    beside = "," if roles.coordinator not in roles.shards else " and"
+    between = " beside" if job.settings.server.place == "beside" else ","
+    examples = job.problem.training_examples
+    return f"Downpour on {ranks} ranks: coordinator{beside} {shards}{between} {replicas}, {examples} examples"
 
 
 def train(endpoint: Endpoint, job: Job, listener: Listener | None) -> Outcome:
     settings = job.settings
     return downpour.train(
         endpoint,
-        assign(endpoint.size, settings.server.shards),
+        _roles(job, endpoint.size),
         job.problem,
         settings.rule,
         settings.downpour,
@@ -39,6 +43,11 @@ def train(endpoint: Endpoint, job: Job, listener: Listener | None) -> Outcome:
         job.timeout,
         settings.server,
     )
+
+
+def _roles(job: Job, ranks: int) -> Roles:
+    server = job.settings.server
+    return assign(ranks, server.shards, server.place, server.coordinator)
 
 
 def _count(things: list, name: str) -> str:

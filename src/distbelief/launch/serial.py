@@ -9,7 +9,8 @@ from distbelief.launch.roles import assign
 
 def check(job: Job, rank: int, ranks: int) -> None:
     if job.settings.procedure == "downpour":
-        assign(ranks, job.settings.server.shards)
+        server = job.settings.server
+        assign(ranks, server.shards, server.place, server.coordinator)
     job.try_out(0, 1)
 
 
