@@ -72,6 +72,9 @@ class Table:
         """These examples as `replica` reads them."""
         return self
 
+    def read_ahead(self, positions):
+        pass
+
     def read(self, positions):
         for start in range(0, len(positions), self._minibatch):
             rows = positions[start : start + self._minibatch]
@@ -171,7 +174,7 @@ def run(
                 # Every parameter times (1 + SHIFT): a step that keeps to the shards.
                 coordinator.space.run([Combine(PARAMETERS, (1.0, SHIFT), (PARAMETERS, PARAMETERS))])
             began = endpoint.clock()
-            done.losses.append(coordinator.evaluate())
+            done.losses.append(coordinator.evaluate(range(len(portions[0]))))
             done.seconds.append(endpoint.clock() - began)
             coordinator.space.run([])  # the gradient is in place
             done.gradients.append(np.concatenate([kept[s][GRADIENT].copy() for s in range(shards)]))

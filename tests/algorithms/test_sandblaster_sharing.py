@@ -111,5 +111,8 @@ class ReadBy:
     def __len__(self) -> int:
         return len(self._table)
 
+    def read_ahead(self, positions):
+        pass
+
     def read(self, positions):
         return self._table.read(positions, self._reader)

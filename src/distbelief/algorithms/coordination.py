@@ -27,7 +27,7 @@ REPORT_RECORD = np.dtype(
 )
 
 # Kinds of orders. START: train. STOP: finish early. END: everything is done, leave. GIVE_UP: leave, training has
-# failed. TICK: the coordinator lives. LEAVE: as END, but a rank is missing: enter no collective call.
+# failed. TICK: the coordinator lives. LEAVE: as END or GIVE_UP, but a rank is missing: enter no collective call.
 START, STOP, END, GIVE_UP, TICK, LEAVE = range(6)
 
 ORDER_RECORD = np.dtype([("kind", "<i4")])

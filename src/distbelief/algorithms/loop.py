@@ -5,6 +5,9 @@ from typing import Protocol
 
 from distbelief.comm.endpoint import Endpoint, Envelope
 
+# A rank with work to do hears so many messages between two pieces of it.
+HEAR = 16
+
 
 class Part(Protocol):
     """A role, or a piece of one, on a rank that serves."""
@@ -30,8 +33,10 @@ def serve(endpoint: Endpoint, parts: Sequence[Part], until: Callable[[], bool] |
     while not (until() if until else any(part.finished for part in parts)):
         rest = min(part.work() for part in parts)
         envelope = endpoint.wait_message(rest) if rest > 0 else endpoint.probe()
-        if envelope is None:
-            continue
-        if envelope.tag not in by_tag:
-            raise RuntimeError(f"rank {endpoint.rank}: unknown tag {envelope.tag} from rank {envelope.source}")
-        by_tag[envelope.tag].take(envelope)
+        for _ in range(1 if rest > 0 else HEAR):
+            if envelope is None:
+                break
+            if envelope.tag not in by_tag:
+                raise RuntimeError(f"rank {endpoint.rank}: unknown tag {envelope.tag} from rank {envelope.source}")
+            by_tag[envelope.tag].take(envelope)
+            envelope = endpoint.probe() if rest == 0 else None

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distbelief.data.dataset import Dataset
+from distbelief.data.read_ahead import will_need
 from distbelief.data.shuffle import random_order
 from distbelief.kernels import gather_columns
 
@@ -76,6 +77,18 @@ class Batches:
         epoch can be started again without those before it.
         """
         return self._in_batches(self._indices[random_order(len(self._indices), self._seed, self._stream, epoch)])
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self._indices)
+
+    def read(self, positions: np.ndarray) -> Iterator[Batch]:
+        """The examples at `positions` among the indices in file order, int64 [n]; the last batch may be smaller."""
+        return self._in_batches(self._indices[positions])
+
+    def read_ahead(self, positions: np.ndarray) -> None:
+        """Have the system bring in what `read` will want of a file that is mapped; returns at once."""
+        will_need(self._source_nf, self._indices[positions])
 
     def in_order(self) -> Iterator[Batch]:
         """Every example once, in file order; the last batch may be smaller."""

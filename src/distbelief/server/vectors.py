@@ -12,7 +12,7 @@ from distbelief.comm.endpoint import Endpoint, Envelope, Request, Window
 from distbelief.optim.space import GRADIENT, PARAMETERS
 from distbelief.optim.vectors import Vectors
 from distbelief.server.messages import record
-from distbelief.server.placement import Interval
+from distbelief.server.placement import Interval, Placement
 from distbelief.server.program import decode, vectors_moved
 from distbelief.server.staging import SHIPMENT, Staging
 
@@ -32,6 +32,23 @@ VECTORS_RECORD = np.dtype(
     ]
 )
 ANSWER_RECORD = np.dtype([("number", "<i8")])  # of the program; followed by its dot products, float64
+
+
+def read_parameters(
+    endpoint: Endpoint,
+    window: Window,
+    placement: Placement,
+    shards: Sequence[int],
+    into: np.ndarray,
+    timeout: float,
+) -> None:
+    """Read PARAMETERS from the windows of all shards (their ranks) into `into`, shape (placement.size,). Local.
+
+    DeadlineExpired if a shard does not answer.
+    """
+    parts = [into[start:stop] for start, stop in placement.intervals]
+    requests = [window.get(part, rank) for part, rank in zip(parts, shards, strict=True)]
+    endpoint.wait_all(requests, timeout, f"a fetch from the shards on ranks {list(shards)}")
 
 
 class VectorService:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from distbelief.algorithms.coordination import END, GIVE_UP, LEAVE, ORDER, ORDER_RECORD, TICK
 from distbelief.algorithms.loop import Part, serve
 from distbelief.algorithms.roles import Roles
-from distbelief.algorithms.sandblaster.dispatcher import Accounts, Dispatcher
+from distbelief.algorithms.sandblaster.accounts import Accounts
+from distbelief.algorithms.sandblaster.dispatcher import Dispatcher
 from distbelief.algorithms.sandblaster.portions import Portions
 from distbelief.algorithms.sandblaster.settings import Sharing
 from distbelief.algorithms.sandblaster.space import ShardedSpace
@@ -73,15 +74,13 @@ class Coordinator:
         )
         self._pulse = Pulse(endpoint, timeout)
         self._parts: list[Part] = [self.space, self._dispatcher, self._pulse, *beside]
-        self.batch: Sequence[int] = range(len(training))
-        """The portions of the batch."""
         self.accounts: Accounts | None = None
         """Of the latest evaluation."""
 
-    def evaluate(self) -> float:
-        """The mean loss over the batch at PARAMETERS, whose gradient is left in GRADIENT; NaN if it is not finite."""
+    def evaluate(self, batch: Sequence[int]) -> float:
+        """The mean loss over the portions `batch` at PARAMETERS, its gradient in GRADIENT. NaN if not finite."""
         self.space.post([Fill(GRADIENT, 0.0)])
-        loss, self.accounts = self._dispatcher.evaluate(self._training, self.batch, self.space.point)
+        loss, self.accounts = self._dispatcher.evaluate(self._training, batch, self.space.point)
         self.space.post([scale(GRADIENT, 1 / self.accounts.examples)])
         return loss / self.accounts.examples
 
@@ -91,9 +90,9 @@ class Coordinator:
 
     def dismiss(self, failed: bool) -> bool:
         """Let all other ranks go; returns whether all of them are there to enter a collective call."""
-        lost = self._dispatcher.any_lost
-        self._pulse.order(GIVE_UP if failed else LEAVE if lost else END)
-        return not lost
+        complete = self._dispatcher.roll_call()
+        self._pulse.order((GIVE_UP if failed else END) if complete else LEAVE)
+        return complete
 
     def _wait(self, until: Callable[[], bool]) -> None:
         serve(self._endpoint, self._parts, until)

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from distbelief.algorithms.sandblaster.accounts import Accounts
 from distbelief.algorithms.sandblaster.affinity import Pace, runs
 from distbelief.algorithms.sandblaster.ledger import Ledger
 from distbelief.algorithms.sandblaster.messages import (
@@ -31,26 +31,6 @@ from distbelief.server.staging import HELD, HELD_RECORD
 
 # Portions that a replica has at a time: the one it is at, and the next.
 DEPTH = 2
-
-
-@dataclass(frozen=True)
-class Accounts:
-    """How the work of one evaluation was shared."""
-
-    examples: int
-    seconds: float
-    portions: list[int]
-    """By replica: its portions that count."""
-    backups_issued: int
-    backups_won: int
-    given_up: int
-    """Times that a replica was thought lost."""
-    seconds_idle: float
-    """Summed over replicas: without anything to do, since the evaluation before."""
-    shipments: int
-    """Sums that were to be sent to the shards."""
-    bytes_fetched: int
-    """Of all replicas, since the beginning."""
 
 
 class Dispatcher:
@@ -100,12 +80,8 @@ class Dispatcher:
         self._given_up = 0
         self._next_shipment = 0
         self._told = np.zeros(len(replicas), RESULT_RECORD)  # the latest of each replica
+        self._calling: set[int] = set()  # replicas that are to say that they are there
         self._sending: list[Request] = []
-
-    @property
-    def any_lost(self) -> bool:
-        """A replica has been silent for so long that nothing more is expected of it."""
-        return bool(self._patience.lost)
 
     def evaluate(self, portions: Portions, batch: Sequence[int], point: int) -> tuple[float, Accounts]:
         """Have every portion of `batch` computed once: the sum of its gradients is added to GRADIENT on the shards.
@@ -138,6 +114,15 @@ class Dispatcher:
         right = math.fsum(self._right.values())
         return ledger.loss / portions.examples, None if math.isnan(right) else right / portions.examples
 
+    def roll_call(self) -> bool:
+        """Whether every replica is still there: one that died may never have been missed."""
+        self._calling = set(range(len(self._replicas)))
+        for replica in sorted(self._calling):
+            self._tell(replica, REVOKE)
+        end = self._endpoint.clock() + self._timeout / 4
+        self._wait(lambda: not self._calling or self._endpoint.clock() >= end)
+        return not self._calling
+
     def take(self, envelope: Envelope) -> None:
         """Receive what a replica has done, or what a shard holds."""
         said = np.zeros(1, HELD_RECORD if envelope.tag == HELD else RESULT_RECORD)
@@ -152,7 +137,7 @@ class Dispatcher:
         """Give up whoever is silent for too long; returns the seconds until the next look."""
         ledger = self._ledger
         if ledger is None:
-            return math.inf
+            return self._timeout / 16 if self._calling else math.inf
         now = self._endpoint.clock()
         for replica in self._patience.exhausted(ledger, now):
             self._patience.lost.add(replica)
@@ -191,6 +176,7 @@ class Dispatcher:
         """A replica is done with a portion, or tells that it lives."""
         now, replica = self._endpoint.clock(), int(said["replica"])
         self._told[replica] = said
+        self._calling.discard(replica)
         returned = self._patience.hear(replica, now)
         if said["kind"] == DONE:
             self._judge(replica, said, now)

@@ -1,21 +1,11 @@
 """A batch cut into portions: ranges of a fixed order of the examples, so that a portion is the same in every batch."""
 
-from collections.abc import Iterator
-from typing import Protocol
-
 import numpy as np
 
-from distbelief.algorithms.model import Batch
+from distbelief.data.shuffle import random_order
 
-
-class Examples(Protocol):
-    """A set of examples in an order that is the same on every rank."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, positions: np.ndarray) -> Iterator[Batch]:
-        """The examples at `positions`, int64 [n], in minibatches. A minibatch is valid until the next one. Local."""
-        ...
+# Keeps the order of portions independent of the other orders of this seed.
+_PORTIONS_KEY = (0, 0, 2)
 
 
 class Portions:
@@ -39,3 +29,12 @@ class Portions:
         first = portion * self.size
         last = first + self.count(portion)
         return np.arange(first, last) if self._order is None else np.sort(self._order[first:last])
+
+
+def cut(examples: int, size: int, mixed: bool, seed: int) -> Portions:
+    """Portions of `size` out of so many examples, the same on every rank.
+
+    mixed: of examples from everywhere, chosen by `seed`, so that some portions are like all of them; if not, of
+    neighbours, which are read faster.
+    """
+    return Portions(examples, size, random_order(examples, seed, *_PORTIONS_KEY) if mixed else None)

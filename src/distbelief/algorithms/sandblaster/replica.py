@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from distbelief.algorithms.model import Model
+from distbelief.algorithms.model import Examples, Model
 from distbelief.algorithms.sandblaster.messages import (
     ACCEPT,
     ALIVE,
@@ -23,13 +23,14 @@ from distbelief.algorithms.sandblaster.messages import (
     WORK,
     WORK_RECORD,
 )
-from distbelief.algorithms.sandblaster.portions import Examples, Portions
+from distbelief.algorithms.sandblaster.portions import Portions
 from distbelief.comm.endpoint import Endpoint, Envelope, Request, Window
 from distbelief.kernels import all_finite, sgd
 from distbelief.nn.arena import Arena
 from distbelief.server.messages import record
 from distbelief.server.placement import Placement
 from distbelief.server.staging import ship
+from distbelief.server.vectors import read_parameters
 
 # Finished portions whose verdicts may be on their way while the next is computed.
 MOST_FINISHED = 1
@@ -136,7 +137,10 @@ class Replica:
         if kind in (ASSIGN, SCORE):
             # One that we have finished meanwhile was given up and is given again: our report is the answer to that.
             if name not in self._finished:
-                self._queue.append(Task(kind == SCORE, *name, int(said["point"])))
+                task = Task(kind == SCORE, *name, int(said["point"]))
+                self._queue.append(task)
+                examples, portions = self._data[task.score]
+                examples.read_ahead(portions.positions(task.portion))
         elif kind == ACCEPT:
             self._add(name[1], self._finished.pop(name))
         elif kind == REJECT:
@@ -164,9 +168,8 @@ class Replica:
         self._task = task
 
     def _fetch(self) -> None:
-        into = [self._parameters.flat[start:stop] for start, stop in self._placement.intervals]
-        requests = [self._window.get(part, rank) for part, rank in zip(into, self._shards, strict=True)]
-        self._endpoint.wait_all(requests, self._timeout, f"a fetch from the shards on ranks {list(self._shards)}")
+        into = self._parameters.flat
+        read_parameters(self._endpoint, self._window, self._placement, self._shards, into, self._timeout)
         self._bytes_fetched += self._parameters.flat.nbytes
 
     def _compute(self) -> None:
