@@ -115,6 +115,8 @@ class Outcome:
     """What they scored; None if training failed before the first evaluation."""
     fault: Fault | Exception | None = None
     """What it says as a string is why training failed."""
+    reason: str = ""
+    """Why a batch method stopped."""
 
 
 class Listener(Protocol):

@@ -91,7 +91,7 @@ def train(
     read_parameters(endpoint, window, placement, roles.shards, result.flat, timeout)
     if coordinator.dismiss(failed=conductor.fault is not None):
         window.free()
-    return Outcome(conductor.fault is not None, result, conductor.latest, conductor.fault)
+    return Outcome(conductor.fault is not None, result, conductor.latest, conductor.fault, conductor.reason)
 
 
 def train_alone(
@@ -106,4 +106,4 @@ def train_alone(
     size = alone.parameters.flat.nbytes
     conductor = Conductor(alone, sandblaster.method, batches, sandblaster.stop, evaluate, listener, alone.clock, size)
     conductor.run()
-    return Outcome(conductor.fault is not None, alone.parameters, conductor.latest, conductor.fault)
+    return Outcome(conductor.fault is not None, alone.parameters, conductor.latest, conductor.fault, conductor.reason)
