@@ -9,16 +9,19 @@ from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from, weigh
+from distbelief.kernels.vectors import combine, gram
 
 __all__ = [
     "ACTIVATIONS",
     "accrue",
     "adagrad",
     "all_finite",
+    "combine",
     "compensate",
     "dense_backward",
     "dense_forward",
     "gather_columns",
+    "gram",
     "momentum",
     "narrow",
     "narrow_carrying",

@@ -13,7 +13,12 @@ import numpy as np
 PARAMETERS = "parameters"
 """The vector where the objective is evaluated: the one that replicas fetch. It is never swapped."""
 GRADIENT = "gradient"
-"""The vector where an evaluation leaves the gradient."""
+"""The vector where an evaluation leaves the gradient; it is swapped: look it up by its name each time."""
+ORIGIN = "origin"
+"""The last accepted point, where a line search begins."""
+PREVIOUS = "previous"
+"""The gradient there."""
+DIRECTION = "direction"
 
 
 class Dots(NamedTuple):

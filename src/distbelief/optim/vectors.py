@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from distbelief.kernels import combine, gram
 from distbelief.optim.space import PARAMETERS, Combine, Command, Dots, Fill, Multiply, Swap
 
 
@@ -35,14 +36,11 @@ class Vectors:
         vectors = self._vectors
         match command:
             case Dots(rows, columns):
-                left = [vectors[name].astype(np.float64) for name in rows]
-                right = [vectors[name].astype(np.float64) for name in columns]
-                return np.array([[np.dot(a, b) for b in right] for a in left]).reshape(len(rows), len(columns))
+                answer = np.empty((len(rows), len(columns)))
+                gram([vectors[name] for name in rows], [vectors[name] for name in columns], answer)
+                return answer
             case Combine(target, coefficients, names):
-                total = np.zeros(vectors[target].shape)
-                for coefficient, name in zip(coefficients, names, strict=True):
-                    total += coefficient * vectors[name]
-                vectors[target][:] = total
+                combine(np.array(coefficients, np.float64), [vectors[name] for name in names], vectors[target])
             case Multiply(target, left, right):
                 np.multiply(vectors[left], vectors[right], out=vectors[target])
             case Fill(target, value):
