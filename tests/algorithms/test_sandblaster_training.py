@@ -13,6 +13,7 @@ from distbelief.algorithms.sandblaster.training import train, train_alone
 from distbelief.algorithms.settings import Evaluate
 from distbelief.comm.sim import Cluster
 from distbelief.launch.roles import assign
+from distbelief.optim import LBFGS, StopRules
 
 SETTINGS = Sandblaster(portion=100, ship_every=2, method=Descent())
 
@@ -127,3 +128,20 @@ def test_the_same_seed_gives_the_same_log_byte_for_byte():
     for log in logs:
         simulated(Digits(), assign(5, 2), jitter=0.3, flops=1e9, log=log)
     assert logs[0].getvalue() == logs[1].getvalue()
+
+
+@pytest.mark.parametrize("roles", [assign(4, 1), assign(6, 2)])
+def test_lbfgs_on_shards_does_what_it_does_in_one_process(roles):
+    problem = Digits(dtype=np.float64)
+    stop = StopRules(evaluations=30)
+    settings = Sandblaster(portion=60, ship_every=3, method=LBFGS(history=6), stop=stop)
+    outcome, truth = alone(problem, settings)
+    outcomes, heard, _ = simulated(problem, roles, settings, flops=1e9, jitter=0.2)
+    assert outcomes[0].reason == outcome.reason == "evaluations"
+    assert outcome.evaluation.accuracy > 0.9
+    for here, there in zip(heard.batch_evaluations, truth.batch_evaluations, strict=True):
+        # Rounding grows from step to step.
+        assert here.loss == pytest.approx(there.loss, rel=1e-7)
+        assert here.iteration == there.iteration
+    np.testing.assert_allclose(outcomes[0].parameters.flat, outcome.parameters.flat, rtol=0, atol=1e-5)
+    assert outcomes[0].evaluation.accuracy == outcome.evaluation.accuracy
