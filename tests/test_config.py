@@ -151,6 +151,13 @@ WRONG = [
     ("stop.epochs=", "stop.epochs", "int", "''"),
     ("stop.seconds=-1", "stop.seconds", "float > 0.0", "-1"),
     ("evaluate.every_examples=0", "evaluate.every_examples", "int >= 1", "0"),
+    ("procedure=sandblast", "procedure", "", "'sandblast'"),
+    ("sandblaster.method={kind='lbfgs', history=0}", "sandblaster.method.history", "int >= 1", "0"),
+    ("sandblaster.method={kind='newton'}", "sandblaster.method.kind", "", "'newton'"),
+    ("sandblaster.portion=0", "sandblaster.portion", "int >= 1", "0"),
+    ("sandblaster.batch={fraction=2}", "sandblaster.batch.fraction", "float <= 1.0", "2"),
+    ("sandblaster.batch={overlap=1}", "sandblaster.batch.overlap", "float < 1.0", "1"),
+    ("sandblaster.stop.evaluations=0", "sandblaster.stop.evaluations", "int >= 1", "0"),
 ]
 
 
@@ -223,6 +230,17 @@ def test_the_first_wrong_layer_is_named(path):
 def test_a_run_needs_an_end(path):
     assert refusal(path, "stop={}") == f"{path}: stop: expected epochs, seconds or both"
     assert load(path, ["stop={seconds=3}"]).stop.seconds == 3
+
+
+def test_sandblaster_needs_neither_rule_nor_stop(tmp_path):
+    table = {key: value for key, value in SMALL.items() if key not in ("rule", "stop")}
+    (tmp_path / "c.toml").write_text(tomli_w.dumps(table))
+    config = load(tmp_path / "c.toml", ["procedure=sandblaster", "sandblaster.warmstart=first"])
+    assert config.rule is None and config.stop is None
+    assert config.sandblaster.warmstart == str(Path("first").absolute())
+    (tmp_path / "again.toml").write_text(dump(config))
+    assert load(tmp_path / "again.toml") == config
+    assert refusal(tmp_path / "c.toml", "procedure=synchronous") == f"{tmp_path / 'c.toml'}: rule: missing"
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_a_gradient_by_chance_is_found_on_the_ranks_that_compute_one():
 def test_a_loss_that_is_not_finite_at_the_beginning():
     class Infinite(Line):
         def gradient(self, parameters, batch, gradient) -> float:
-            gradient["w"] = 0
+            gradient["w"] = np.zeros(3)
             return float("inf")
 
     text = "Infinite: the loss is inf at the initial parameters, expected a finite number"

@@ -99,3 +99,22 @@ def test_bad_arguments():
     completed = bench("server", "--wire", "float8", ranks=2)
     assert completed.returncode == 2 and completed.stdout == ""
     assert completed.stderr.count("error: argument --wire: invalid choice: 'float8'") == 1
+
+
+def test_stragglers():
+    arguments = [
+        "--scenario",
+        "straggler",
+        "--replicas",
+        "2",
+        "--examples",
+        "1200",
+        "--slow",
+        "3",
+        "--evaluations",
+        "1",
+    ]
+    facts, table = told("sandblaster", *arguments, ranks=3)
+    assert facts["real_processes"] is True
+    require_numbers(facts, "ratio_to_ideal", "ratio_small_portions", "ratio_without_backups")
+    assert [line[:16].strip() for line in table[-3:]] == ["backups", "no backups", "one portion each"]

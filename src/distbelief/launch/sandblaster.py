@@ -43,7 +43,7 @@ def check(job: Job, rank: int, ranks: int) -> None:
     for key in ("fetch_wire", "push_wire"):
         if (wire := getattr(server, key)) != "native":
             raise UserError(f"server.{key}: {wire}, expected native: Sandblaster's vectors travel in full")
-    roles = assign_for(server, ranks)
+    computes = ranks == 1 or rank in assign_for(server, ranks).replicas
     examples = job.problem.training_examples
     batch = examples if settings.batch is None else int(settings.batch.fraction * examples)
     if batch < settings.portion:
@@ -52,7 +52,7 @@ def check(job: Job, rank: int, ranks: int) -> None:
         expect_parameters(server, job)
     if settings.warmstart is not None:
         _beginning(job)
-    if ranks == 1 or rank in roles.replicas:
+    if computes:
         job.try_out(0, 1)
         expect_no_chance(job.problem)
 
