@@ -1,19 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """One-vs-all logistic loss over feature-first scores z [classes, n]; sums in float64."""
 
-from libc.math cimport exp, expf, log
+from libc.math cimport log
 
+from distbelief.kernels.exponential cimport exponential
 from distbelief.kernels.real cimport real
 
 # Factors of at most 2 that a product in float64 can take before its logarithm is due.
 cdef Py_ssize_t FACTORS = 1000
-
-
-cdef inline real _exp(real z) noexcept nogil:
-    if real is float:
-        return expf(z)
-    else:
-        return exp(z)
 
 
 def logistic_loss(const real[:, ::1] z_kn, const long long[::1] labels_n, double scale, double[:, ::1] scratch_2n,
@@ -46,7 +40,7 @@ def logistic_loss(const real[:, ::1] z_kn, const long long[::1] labels_n, double
             for j in range(n):
                 sign = <real>-1 if labels_n[j] == k else <real>1
                 u = sign * z[j]
-                e = _exp[real](-u if u > 0 else u)
+                e = exponential[real](-u if u > 0 else u)
                 total[j] += u if u > 0 else <real>0
                 product[j] *= 1 + <double>e
                 if d != NULL:

@@ -17,6 +17,10 @@ cdef enum:
     MAX = 1
     AVERAGE = 2
 
+# Numbers of a pixel that are held in registers while the window is read.
+cdef enum:
+    BLOCK = 32
+
 POOLINGS = {"l2": L2, "max": MAX, "average": AVERAGE}
 
 
@@ -27,42 +31,47 @@ cdef inline real _root(real x) noexcept nogil:
         return sqrt(x)
 
 
-cdef void _include(const real *x, Py_ssize_t size, int function, bint first, real *y) noexcept nogil:
-    """Take one pixel of the window into y."""
-    cdef Py_ssize_t i
-    if function == L2:
-        if first:
-            for i in range(size):
-                y[i] = x[i] * x[i]
-        else:
-            for i in range(size):
-                y[i] += x[i] * x[i]
-    elif first:
-        for i in range(size):
-            y[i] = x[i]
-    elif function == AVERAGE:
-        for i in range(size):
-            y[i] += x[i]
-    else:
-        for i in range(size):
-            y[i] = x[i] if (x[i] > y[i]) | (x[i] != x[i]) else y[i]  # a NaN wins
+cdef inline void _pixel(const real *x, Py_ssize_t width, Py_ssize_t size, Py_ssize_t kh, Py_ssize_t kw, int function,
+                        Py_ssize_t count, real *y) noexcept nogil:
+    """`count` <= BLOCK of a pixel's numbers; x begins at the first pixel of its window. They are held in registers."""
+    cdef Py_ssize_t u, v, i
+    cdef const real *p
+    cdef real share = <real>1 / <real>(kh * kw)
+    cdef real taken[BLOCK]
+    for i in range(count):
+        taken[i] = x[i] if function == MAX else <real>0
+    for u in range(kh):
+        for v in range(kw):
+            p = x + (u * width + v) * size
+            if function == L2:
+                for i in range(count):
+                    taken[i] += p[i] * p[i]
+            elif function == MAX:
+                for i in range(count):
+                    taken[i] = p[i] if (p[i] > taken[i]) | (p[i] != p[i]) else taken[i]  # a NaN wins
+            else:
+                for i in range(count):
+                    taken[i] += p[i]
+    for i in range(count):
+        y[i] = _root(taken[i]) if function == L2 else taken[i] * share if function == AVERAGE else taken[i]
 
 
 cdef void _forward_row(const real *x, Py_ssize_t width, Py_ssize_t size, Py_ssize_t kh, Py_ssize_t kw,
                        Py_ssize_t stride, int function, real *y, Py_ssize_t ow) noexcept nogil:
     """One row of outputs; x begins at the first row of its windows. Pixels have `size` = C N numbers."""
-    cdef Py_ssize_t j, u, v, i
-    cdef real share = <real>1 / <real>(kh * kw)
+    cdef Py_ssize_t j, block, first, blocks = size // BLOCK, done = blocks * BLOCK
     for j in range(ow):
-        for u in range(kh):
-            for v in range(kw):
-                _include(x + (u * width + j * stride + v) * size, size, function, u == 0 and v == 0, y)
-        if function == L2:
-            for i in range(size):
-                y[i] = _root(y[i])
-        elif function == AVERAGE:
-            for i in range(size):
-                y[i] *= share
+        for block in range(blocks):
+            first = block * BLOCK
+            # Written out for each function: count and function are constants when this is compiled.
+            if function == L2:
+                _pixel(x + first, width, size, kh, kw, L2, BLOCK, y + first)
+            elif function == MAX:
+                _pixel(x + first, width, size, kh, kw, MAX, BLOCK, y + first)
+            else:
+                _pixel(x + first, width, size, kh, kw, AVERAGE, BLOCK, y + first)
+        _pixel(x + done, width, size, kh, kw, function, size - done, y + done)
+        x += stride * size
         y += size
 
 
@@ -124,25 +133,35 @@ cdef inline Py_ssize_t _first(Py_ssize_t place, Py_ssize_t window, Py_ssize_t st
     return 0 if place < window else (place - window) // stride + 1
 
 
-cdef void _award_row(const real *x, const real *y, Py_ssize_t width, Py_ssize_t size, Py_ssize_t kh, Py_ssize_t kw,
-                     Py_ssize_t stride, real *dy, Py_ssize_t ow, real *dx) noexcept nogil:
-    """Add one row of dy to the pixels that were the maxima; x and dx begin at the first row of its windows.
-
-    What has been given away is taken out of dy, so that of equal pixels the first gets it.
-    """
-    cdef Py_ssize_t j, u, v, k
+cdef inline void _award(const real *x, const real *y, const real *dy, Py_ssize_t width, Py_ssize_t size, Py_ssize_t kh,
+                        Py_ssize_t kw, Py_ssize_t count, real *dx) noexcept nogil:
+    """Add dy, `count` <= BLOCK of a pixel's numbers, to the first pixel of the window that is y."""
+    cdef Py_ssize_t u, v, i
     cdef const real *p
     cdef real *d
-    cdef real won
+    cdef real top[BLOCK]
+    cdef real left[BLOCK]
+    for i in range(count):
+        top[i], left[i] = y[i], dy[i]
+    for u in range(kh):
+        for v in range(kw):
+            p, d = x + (u * width + v) * size, dx + (u * width + v) * size
+            for i in range(count):
+                d[i] += left[i] if p[i] == top[i] else <real>0
+                left[i] = <real>0 if p[i] == top[i] else left[i]
+
+
+cdef void _award_row(const real *x, const real *y, const real *dy, Py_ssize_t width, Py_ssize_t size, Py_ssize_t kh,
+                     Py_ssize_t kw, Py_ssize_t stride, Py_ssize_t ow, real *dx) noexcept nogil:
+    """One row of dy; x and dx begin at the first row of its windows."""
+    cdef Py_ssize_t j, block, first, blocks = size // BLOCK, done = blocks * BLOCK
     for j in range(ow):
-        for u in range(kh):
-            for v in range(kw):
-                p = x + (u * width + j * stride + v) * size
-                d = dx + (u * width + j * stride + v) * size
-                for k in range(size):
-                    won = dy[k] if p[k] == y[k] else <real>0
-                    d[k] += won
-                    dy[k] = <real>0 if p[k] == y[k] else dy[k]
+        for block in range(blocks):
+            first = block * BLOCK
+            _award(x + first, y + first, dy + first, width, size, kh, kw, BLOCK, dx + first)
+        _award(x + done, y + done, dy + done, width, size, kh, kw, size - done, dx + done)
+        x += stride * size
+        dx += stride * size
         y += size
         dy += size
 
@@ -175,7 +194,7 @@ def pool_backward(const real[:, :, :, ::1] x, const real[:, :, :, ::1] y, Py_ssi
     apart = (kh + stride - 1) // stride
     for turn in range(apart):
         for i in prange(turn, oh, apart, schedule="static", nogil=True):
-            _award_row[real](&x[i * stride, 0, 0, 0], &y[i, 0, 0, 0], width, size, kh, kw, stride, &dy[i, 0, 0, 0], ow,
+            _award_row[real](&x[i * stride, 0, 0, 0], &y[i, 0, 0, 0], &dy[i, 0, 0, 0], width, size, kh, kw, stride, ow,
                              &dx[i * stride, 0, 0, 0])
 
 
