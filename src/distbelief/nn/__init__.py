@@ -2,24 +2,32 @@
 
 from distbelief.nn.arena import Arena, Layout, Tensor
 from distbelief.nn.build import build
-from distbelief.nn.layers import Dense, Layer, Shape
-from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
+from distbelief.nn.layers import Dense, Layer, Normalise, Pool, Shape
+from distbelief.nn.losses import LOSSES, Loss, OneVsAllLogistic, SoftmaxCrossEntropy, SquaredError
 from distbelief.nn.memory import Memory
 from distbelief.nn.network import Network
-from distbelief.nn.specs import DenseSpec, LayerSpec
+from distbelief.nn.specs import DenseSpec, Inputs, LayerSpec, NormaliseSpec, PoolSpec
 
 __all__ = [
+    "LOSSES",
     "Arena",
     "Dense",
     "DenseSpec",
+    "Inputs",
     "Layer",
     "LayerSpec",
     "Layout",
     "Loss",
     "Memory",
     "Network",
+    "Normalise",
+    "NormaliseSpec",
+    "OneVsAllLogistic",
+    "Pool",
+    "PoolSpec",
     "Shape",
     "SoftmaxCrossEntropy",
+    "SquaredError",
     "Tensor",
     "build",
 ]
