@@ -6,7 +6,9 @@ releases the GIL.
 
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
+from distbelief.kernels.convolution import convolution_backward, convolution_forward, convolution_scratch
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.kernels.local import local_backward, local_forward, local_scratch
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from
 
@@ -16,9 +18,15 @@ __all__ = [
     "adagrad",
     "all_finite",
     "compensate",
+    "convolution_backward",
+    "convolution_forward",
+    "convolution_scratch",
     "dense_backward",
     "dense_forward",
     "gather_columns",
+    "local_backward",
+    "local_forward",
+    "local_scratch",
     "momentum",
     "narrow",
     "narrow_carrying",
