@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from distbelief.nn.layers import Dense, Layer, Normalise, Pool, Shape
+from distbelief.nn.layers import Convolution, Dense, Layer, LocallyConnected, Normalise, Pool, Shape
 
 Size = Annotated[int, msgspec.Meta(ge=1)]
 # Lists of fixed length: tuples of fixed length in a union crash msgspec 0.22 when garbage is collected.
@@ -32,6 +32,30 @@ class DenseSpec(_Spec, tag="dense"):
         return Dense(name, below, self.outputs, self.activation)
 
 
+class LocalSpec(_Spec, tag="local"):
+    """Filters over windows, others at each position."""
+
+    maps: Size
+    window: Extent
+    stride: Size = 1
+    activation: Activation = "linear"
+
+    def layer(self, name: str, below: Shape) -> Layer:
+        return LocallyConnected(name, below, self.maps, self.window, self.stride, self.activation)
+
+
+class ConvolutionSpec(_Spec, tag="convolution"):
+    """Filters over windows, the same at all positions."""
+
+    maps: Size
+    window: Extent
+    stride: Size = 1
+    activation: Activation = "linear"
+
+    def layer(self, name: str, below: Shape) -> Layer:
+        return Convolution(name, below, self.maps, self.window, self.stride, self.activation)
+
+
 class PoolSpec(_Spec, tag="pool"):
     window: Extent
     stride: Size | None = None
@@ -54,4 +78,4 @@ class NormaliseSpec(_Spec, tag="normalise"):
         return Normalise(name, below, self.window, self.floor)
 
 
-LayerSpec = DenseSpec | PoolSpec | NormaliseSpec
+LayerSpec = DenseSpec | LocalSpec | ConvolutionSpec | PoolSpec | NormaliseSpec
