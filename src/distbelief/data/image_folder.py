@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distbelief.data.source import Source
 from distbelief.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -17,7 +18,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".
 _MODES = {1: "L", 3: "RGB"}  # Pillow's names, by channels
 
 
-class ImageFolder:
+class ImageFolder(Source):
     """`folder/CLASS/PICTURE`: classes in the order of their names, pictures in the order of theirs.
 
     An example is `[height, width, channels]`, uint8: the picture scaled to cover that size, and cut to it about its
@@ -31,7 +32,7 @@ class ImageFolder:
         """
         self._decode = _decoder(folder, shape)
         self.inputs_name = self.labels_name = str(folder)
-        self.shape = shape
+        self._shape = shape
         self.classes = _folders(folder)
         self._pictures: list[Path] = []
         labels: list[int] = []
@@ -42,16 +43,11 @@ class ImageFolder:
         self.labels = np.array(labels, np.int64)
 
     @property
-    def examples(self) -> int:
-        return len(self._pictures)
-
-    @property
-    def features(self) -> int:
-        """Numbers in one example."""
-        return int(np.prod(self.shape))
+    def shape(self) -> tuple[int, int, int]:
+        return self._shape
 
     def reader(self) -> "ImageReader":
-        """A new reader, with threads of its own."""
+        """A new one, with threads of its own."""
         return ImageReader(self._pictures, self.features, self._decode)
 
 
