@@ -21,7 +21,7 @@ class Memory(NamedTuple):
     activations: int
     """The outputs of all layers."""
     errors: int
-    """The gradients by those outputs, of which no more than two live at a time."""
+    """What the gradients by those outputs need beyond the room of outputs that are no longer needed."""
     scratch: int
     """What layers and loss need besides."""
 
@@ -42,23 +42,24 @@ class Views(NamedTuple):
 class Buffers:
     """What a step writes besides the gradient, for up to `batch` examples; one arena, allocated here.
 
-    Errors take turns at the two ends of one region: while a layer goes backwards, the error it reads is at one end
-    and the one it writes at the other. Scratch that nobody keeps is one place for all.
+    Outputs lie one after another. Going backwards, those above a layer are no longer needed: errors take turns right
+    behind its output and at the far end of the region, one read while the other is written. Scratch that nobody keeps
+    is one place for all.
     """
 
     def __init__(self, layers: Sequence[Layer], loss: Loss, batch: int, dtype: np.dtype):
         self._layers = layers
         self._dtype = dtype
         self._views: dict[int, Views] = {}
-        sizes = [self._bytes(math.prod(layer.shape) * batch) for layer in layers]
-        self.activations = sum(sizes)
-        self.errors = max(map(sum, zip([0, *sizes], sizes, strict=False)))
+        *ends, self._far = self._places(batch)
+        self.activations = ends[-1]
+        self.errors = self._far - self.activations
         needed = [self._bytes(layer.scratch(batch)) for layer in layers]
         kept = [size if layer.keeps_scratch else 0 for layer, size in zip(layers, needed, strict=True)]
         shared = max(_whole_lines(8 * loss.scratch(batch)), *needed)
         self.scratch_bytes = sum(kept) + shared
-        self._arena = _aligned(self.activations + self.errors + self.scratch_bytes)
-        begin = self.activations + self.errors
+        self._arena = _aligned(self._far + self.scratch_bytes)
+        begin = self._far
         everyone = self._arena[begin : begin + shared]
         self.loss_scratch = everyone.view(np.float64)
         """1-D."""
@@ -77,13 +78,26 @@ class Buffers:
         return self._views[n]
 
     def _make(self, n: int) -> Views:
-        y, dy, place, end = [], [], 0, self.activations + self.errors
+        y, dy, ends = [], [], self._places(n)
+        last = len(self._layers) - 1
         for i, layer in enumerate(self._layers):
-            shape, size = (*layer.shape, n), self._bytes(math.prod(layer.shape) * n)
-            y.append(self._array(place, shape))
-            dy.append(self._array(end - size if i % 2 else self.activations, shape))
-            place += size
+            shape, begin, end = (*layer.shape, n), ends[i], ends[i + 1]
+            y.append(self._array(begin, shape))
+            # Written while the layer above goes backwards: behind the output of that.
+            near = ends[min(i + 1, last) + 1]
+            dy.append(self._array(self._far - (end - begin) if i % 2 else near, shape))
         return Views(y, dy, np.empty((0, *self._layers[0].below[1:], n), self._dtype))
+
+    def _places(self, n: int) -> list[int]:
+        """Where each output begins, where the last one ends, and what outputs and errors need in all."""
+        ends, far = [0], 0
+        below = 0
+        for layer in self._layers:
+            size = self._bytes(math.prod(layer.shape) * n)
+            ends.append(ends[-1] + size)
+            far = max(far, ends[-1] + size + below)
+            below = size
+        return [*ends, far]
 
     def _array(self, start: int, shape: tuple[int, ...]) -> np.ndarray:
         stop = start + math.prod(shape) * self._dtype.itemsize
