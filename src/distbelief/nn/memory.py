@@ -1,5 +1,6 @@
 """The memory of a training step: one arena, planned from the layers and the batch size."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -51,12 +52,13 @@ class Buffers:
         self._layers = layers
         self._dtype = dtype
         self._views: dict[int, Views] = {}
-        *ends, self._far = self._places(batch)
-        self.activations = ends[-1]
+        self.activations = sum(self._bytes(math.prod(layer.shape) * batch) for layer in layers)
+        *_, self._far = self._places(batch)
         self.errors = self._far - self.activations
         needed = [self._bytes(layer.scratch(batch)) for layer in layers]
         kept = [size if layer.keeps_scratch else 0 for layer, size in zip(layers, needed, strict=True)]
-        shared = max(_whole_lines(8 * loss.scratch(batch)), *needed)
+        others = [size for layer, size in zip(layers, needed, strict=True) if not layer.keeps_scratch]
+        shared = max(_whole_lines(8 * loss.scratch(batch)), *others, 0)
         self.scratch_bytes = sum(kept) + shared
         self._arena = _aligned(self._far + self.scratch_bytes)
         begin = self._far
@@ -78,26 +80,22 @@ class Buffers:
         return self._views[n]
 
     def _make(self, n: int) -> Views:
-        y, dy, ends = [], [], self._places(n)
-        last = len(self._layers) - 1
-        for i, layer in enumerate(self._layers):
-            shape, begin, end = (*layer.shape, n), ends[i], ends[i + 1]
-            y.append(self._array(begin, shape))
-            # Written while the layer above goes backwards: behind the output of that.
-            near = ends[min(i + 1, last) + 1]
-            dy.append(self._array(self._far - (end - begin) if i % 2 else near, shape))
+        shapes = [(*layer.shape, n) for layer in self._layers]
+        begins, nears, _ = self._places(n)
+        fars = [self._far - self._bytes(math.prod(shape)) for shape in shapes]
+        y = [self._array(*place) for place in zip(begins, shapes, strict=True)]
+        dy = [self._array(fars[i] if i % 2 else nears[i], shape) for i, shape in enumerate(shapes)]
         return Views(y, dy, np.empty((0, *self._layers[0].below[1:], n), self._dtype))
 
-    def _places(self, n: int) -> list[int]:
-        """Where each output begins, where the last one ends, and what outputs and errors need in all."""
-        ends, far = [0], 0
-        below = 0
-        for layer in self._layers:
-            size = self._bytes(math.prod(layer.shape) * n)
-            ends.append(ends[-1] + size)
-            far = max(far, ends[-1] + size + below)
-            below = size
-        return [*ends, far]
+    def _places(self, n: int) -> tuple[list[int], list[int], int]:
+        """Where each output begins, where its error may: behind the output above; and the bytes of it all."""
+        sizes = [self._bytes(math.prod(layer.shape) * n) for layer in self._layers]
+        ends = list(itertools.accumulate(sizes))
+        nears = [*ends[1:], ends[-1]]
+        far = max(map(sum, zip(nears, sizes, strict=True)))
+        for i in range(0, len(sizes), 2):  # those that are near, with a neighbour's at the far end
+            far = max(far, nears[i] + sizes[i] + max(sizes[max(0, i - 1) : i] + sizes[i + 1 : i + 2], default=0))
+        return [0, *ends[:-1]], nears, far
 
     def _array(self, start: int, shape: tuple[int, ...]) -> np.ndarray:
         stop = start + math.prod(shape) * self._dtype.itemsize
