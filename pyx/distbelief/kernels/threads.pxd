@@ -10,3 +10,8 @@ cdef extern from *:
     #endif
     """
     int threads "distbelief_threads"() noexcept nogil
+
+
+cdef inline bint worthwhile(Py_ssize_t elements) noexcept nogil:
+    """Whether a pass over so many numbers takes longer than to wake threads and wait for them."""
+    return elements >= 32768
