@@ -11,7 +11,7 @@ from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).parent
 PYX = ROOT / "pyx"
-FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp"]
+FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp"]
 
 
 def extensions() -> list[Extension]:
