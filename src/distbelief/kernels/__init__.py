@@ -6,6 +6,7 @@ releases the GIL.
 
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
+from distbelief.kernels.blas import use_sgemm
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from
@@ -26,5 +27,6 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_score",
     "step_from",
+    "use_sgemm",
     "widen",
 ]
