@@ -16,6 +16,7 @@ from distbelief.kernels.penalty import l2_penalty
 from distbelief.kernels.pooling import POOLINGS, pool_backward, pool_forward
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
+from distbelief.kernels.threads import use_threads, used_threads
 from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from
 
 __all__ = [
@@ -52,5 +53,7 @@ __all__ = [
     "squared_error_of_classes",
     "step_from",
     "use_sgemm",
+    "use_threads",
+    "used_threads",
     "widen",
 ]
