@@ -31,7 +31,7 @@ def address(function: str) -> int:
     mkl = library()
     if mkl is None:
         raise UserError(
-            "run.blas: MKL is not installed, expected `pip install distbelief[mkl]` or the cluster's module"
+            "run.blas: MKL is not installed, expected the extra distbelief[mkl] or the site's module"
         )
     try:
         return ctypes.cast(getattr(mkl, function), ctypes.c_void_p).value
