@@ -6,7 +6,7 @@ releases the GIL.
 
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
-from distbelief.kernels.blas import use_sgemm
+from distbelief.kernels.blas import product, use_sgemm
 from distbelief.kernels.convolution import convolution_backward, convolution_forward, convolution_scratch
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
 from distbelief.kernels.local import local_backward, local_forward, local_scratch
@@ -46,6 +46,7 @@ __all__ = [
     "normalise_forward",
     "pool_backward",
     "pool_forward",
+    "product",
     "sgd",
     "softmax_cross_entropy",
     "softmax_score",

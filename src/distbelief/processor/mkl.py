@@ -30,9 +30,7 @@ def address(function: str) -> int:
     """Where a function of MKL lies. Local. Raises UserError if MKL is missing, or has no such function."""
     mkl = library()
     if mkl is None:
-        raise UserError(
-            "run.blas: MKL is not installed, expected the extra distbelief[mkl] or the site's module"
-        )
+        raise UserError("run.blas: MKL is not installed, expected the extra distbelief[mkl] or the site's module")
     try:
         return ctypes.cast(getattr(mkl, function), ctypes.c_void_p).value
     except AttributeError:
