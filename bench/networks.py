@@ -1,4 +1,4 @@
-"""The networks whose steps are measured: the paper's speech network, its image network as far as it fits here, a stage."""
+"""The networks whose steps are measured: the speech and the image network of the paper, and one stage of the latter."""
 
 import math
 from dataclasses import dataclass
