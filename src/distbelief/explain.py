@@ -17,7 +17,7 @@ def explain(error: msgspec.ValidationError, table: dict[str, Any], struct: type)
     words, _, place = str(error).rpartition(" - at `$") if " - at `$" in str(error) else (str(error), "", "")
     path, here, kind = _walk(re.findall(r"\w+", place), table, struct)
     if unknown := re.match(r"Object contains unknown field `(.*)`", words, re.DOTALL):
-        return _join(path, unknown[1]), f"unknown key, expected one of: {', '.join(_keys(kind))}"
+        return _join(path, unknown[1]), f"unknown key, expected one of: {', '.join(_keys(kind, here))}"
     if missing := re.match(r"Object missing required field `(.*)`", words):
         key = missing[1]
         choices = f", expected one of: {', '.join(_choices(kind))}" if key == _tag_field(kind) else ""
@@ -85,10 +85,11 @@ def _tag_field(kind: Any) -> str | None:
     return structs[0].__struct_config__.tag_field if structs else None
 
 
-def _keys(kind: Any) -> list[str]:
-    """The keys that tables of this type may have."""
+def _keys(kind: Any, here: Any) -> list[str]:
+    """The keys that a table of this type may have, in a union by what its tag means."""
     tag = _tag_field(kind)
-    fields = [field for struct in _structs(kind) for field in struct.__struct_fields__]
+    structs = [_struct(kind, here)] if tag in here else _structs(kind)
+    fields = [field for struct in structs for field in struct.__struct_fields__]
     return list(dict.fromkeys([tag, *fields] if tag else fields))
 
 

@@ -50,6 +50,7 @@ cdef inline void _forward_row(const Geometry *g, Py_ssize_t i, const real *w, co
     p.rows, p.columns, p.outer, p.inner = g.maps, g.n, g.kh, g.kw * g.channels
     p.a_i, p.a_o, p.a_k = g.kh * p.inner, p.inner, 1
     p.b_o, p.b_k, p.c_i, p.add = g.width * g.channels * g.n, g.n, g.n, False
+    p.a_ahead, p.c_ahead = g.w_step, 0
     x += i * g.stride * p.b_o
     y += i * g.ow * g.maps * g.n
     for j in range(g.ow):
@@ -61,29 +62,42 @@ cdef inline void _forward_row(const Geometry *g, Py_ssize_t i, const real *w, co
         x += g.stride * g.channels * g.n
 
 
+# Positions one above the other share rows of dx. As many are taken together as make sums this long, so that dx is not
+# read and written for every few multiplications.
+cdef enum:
+    DEPTH = 32
+
+
 @cython.cdivision(True)
 cdef inline void backward_to_inputs(const Geometry *g, const real *w, const real *dz, real *dx) noexcept nogil:
     """dx = the sum over positions of w' dz. Threads share the rows of dx."""
     cdef int bands = threads(), band
-    for band in prange(bands, schedule="static", use_threads_if=bands > 1):
+    for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
         _backward_to_rows(g, w, dz, dx, g.height * band // bands, g.height * (band + 1) // bands)
 
 
+@cython.cdivision(True)
 cdef inline void _backward_to_rows(const Geometry *g, const real *w, const real *dz, real *dx, Py_ssize_t first,
                                    Py_ssize_t last) noexcept nogil:
-    """Rows first..last-1 of dx. At each position and row of its window, [kw C, maps] times dz [maps, N]."""
-    cdef Py_ssize_t i, j, u, pixel = g.channels * g.n
+    """Rows first..last-1 of dx. To each row of a window, [kw C, positions, maps] times dz [positions, maps, N]."""
+    cdef Py_ssize_t block, i, j, h, top, stop, pixel = g.channels * g.n, together = (DEPTH + g.maps - 1) // g.maps
     cdef Py_ssize_t row = g.width * pixel
     cdef Product p
-    p.rows, p.columns, p.outer, p.inner = g.kw * g.channels, g.n, 1, g.maps
-    p.a_i, p.a_o, p.a_k = 1, 0, g.kh * p.rows
-    p.b_o, p.b_k, p.c_i, p.add = 0, g.n, g.n, True
+    p.rows, p.columns, p.inner, p.add = g.kw * g.channels, g.n, g.maps, True
+    p.a_i, p.a_o, p.a_k = 1, g.ow * g.w_step - g.stride * p.rows, g.kh * p.rows
+    p.b_o, p.b_k, p.c_i = g.ow * g.maps * g.n, g.n, g.n
+    p.a_ahead, p.c_ahead = g.w_step, 0
     memset(dx + first * row, 0, (last - first) * row * sizeof(real))
-    for i in range(g.oh):
+    for block in range((g.oh + together - 1) // together):
+        i, stop = block * together, min((block + 1) * together, g.oh)
         for j in range(g.ow):
-            for u in range(max(first - i * g.stride, 0), min(last - i * g.stride, g.kh)):
-                product(&p, w + (i * g.ow + j) * g.w_step + u * p.rows, dz + (i * g.ow + j) * g.maps * g.n,
-                        dx + (i * g.stride + u) * row + j * g.stride * pixel)
+            for h in range(max(first, i * g.stride), min(last, (stop - 1) * g.stride + g.kh)):
+                # The positions top..top+outer-1 of this column have row h in their windows.
+                top = max(i, (h - g.kh + g.stride) // g.stride)
+                p.outer = min(stop, h // g.stride + 1) - top
+                if p.outer > 0:
+                    product(&p, w + (top * g.ow + j) * g.w_step + (h - top * g.stride) * p.rows,
+                            dz + (top * g.ow + j) * g.maps * g.n, dx + h * row + j * g.stride * pixel)
 
 
 # A row of x [W C, N] is transposed to [N, W C] for the gradient by the weights, so that these, contiguous along kw C,

@@ -56,7 +56,7 @@ def local_backward(const real[:, :, :, :, :, ::1] w, const real[:, :, :, ::1] x,
     bands = min(threads(), (scratch.shape[0] - 15) // band)
     assert bands >= 1
     with nogil:
-        for i in prange(bands, schedule="static", use_threads_if=bands > 1):
+        for i in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
             _backward_to_weights(&g, &x[0, 0, 0, 0], &y[0, 0, 0, 0], activation, &dy[0, 0, 0, 0], &dw[0, 0, 0, 0, 0, 0],
                                  &db[0, 0, 0], aligned(&scratch[0]) + i * band, g.oh * i // bands,
                                  g.oh * (i + 1) // bands)
@@ -76,6 +76,7 @@ cdef void _backward_to_weights(const Geometry *g, const real *x, const real *y, 
     p.rows, p.columns, p.outer, p.inner = g.maps, g.kw * g.channels, 1, g.n
     p.a_i, p.a_o, p.a_k = g.n, 0, 1
     p.b_o, p.b_k, p.c_i, p.add = 0, step, g.kh * p.columns, False
+    p.a_ahead, p.c_ahead = 0, g.w_step
     for i in range(first, last):
         for row in range(max(row, i * g.stride), i * g.stride + g.kh):
             transpose_row(g, x, row, scratch + row % g.kh * g.n * step)

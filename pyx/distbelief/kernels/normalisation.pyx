@@ -5,8 +5,8 @@ With B the weighted mean over a window, and m the mean over the C maps of a pixe
 
     v = x - B m(x)      s = sqrt(B m(v^2))      y = v / max(floor, s)
 
-B is separable, b_rows in b_columns: a matrix row of weights for every row and column of the image, summing to one, 0 for
-places outside of it, so borders need no case of their own. Filtering goes over planes [H, W, N], C times smaller than x.
+B is separable: a row of weights for every row and every column of the image, summing to one, 0 for places outside of
+it, so borders need no case of their own. Filtering goes over planes [H, W, N], C times smaller than x.
 
 Arrays are C-contiguous, the batch last: x [R, W, C, N] begins at row `first` of the image and must hold the rows
 start - 2r .. stop + 2r - 1 (as far as the image has them), with r = kh // 2, for the rows start .. stop - 1 of y
@@ -17,8 +17,9 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt, sqrtf
 
 from distbelief.kernels.real cimport real
+from distbelief.kernels.threads cimport worthwhile
 
-# Planes [R, W, N] of scratch: mean of the maps, its blur, variance and then divisor, a half-blurred one; backwards two more.
+# Planes [R, W, N] of scratch: mean of the maps, its blur, variance and then divisor, a half-blurred one; two backwards.
 PLANES = 6
 
 
@@ -167,6 +168,7 @@ def normalise_forward(const real[:, :, :, ::1] x, Py_ssize_t first, const real[:
     cdef Py_ssize_t stop = start + y.shape[0], last = first + x.shape[0], r
     # Rows of which the blurred mean is needed: those in the windows of start..stop-1.
     cdef Py_ssize_t low = max(0, start - kh // 2), high = min(height, stop + kh // 2)
+    cdef bint threaded = worthwhile(maps * plane)
     cdef real *m
     cdef real *mean
     cdef real *d
@@ -177,15 +179,15 @@ def normalise_forward(const real[:, :, :, ::1] x, Py_ssize_t first, const real[:
     # Planes are addressed by the row of the image: their row 0 may lie before the scratch.
     m = &scratch[0] - first * line
     mean, d, t = m + plane, m + 2 * plane, m + 3 * plane
-    for r in prange(first, last, schedule="static", nogil=True):
+    for r in prange(first, last, schedule="static", nogil=True, use_threads_if=threaded):
         _moments[real](&x[r - first, 0, 0, 0], width, maps, n, m + r * line, d + r * line)
-    for r in prange(low, high, schedule="static", nogil=True):
+    for r in prange(low, high, schedule="static", nogil=True, use_threads_if=threaded):
         _blur_down[real](m, &rows_hk[0, 0], kh, r, first, last, line, t + r * line)
         _blur_across[real](t + r * line, &columns_wk[0, 0], kw, width, n, mean + r * line)
         _add_square[real](m + r * line, mean + r * line, line, d + r * line)
-    for r in prange(start, stop, schedule="static", nogil=True):
+    for r in prange(start, stop, schedule="static", nogil=True, use_threads_if=threaded):
         _blur_down[real](d, &rows_hk[0, 0], kh, r, low, high, line, t + r * line)
-    for r in prange(start, stop, schedule="static", nogil=True):
+    for r in prange(start, stop, schedule="static", nogil=True, use_threads_if=threaded):
         _blur_across[real](t + r * line, &columns_wk[0, 0], kw, width, n, d + r * line)
         _divisor[real](<real>floor, line, d + r * line)
         _normalise[real](&x[r - first, 0, 0, 0], mean + r * line, d + r * line, width, maps, n, &y[r - start, 0, 0, 0])
@@ -256,7 +258,7 @@ cdef void _add_quotient(const real *dy, const real *d, Py_ssize_t width, Py_ssiz
 def normalise_backward(const real[:, :, :, ::1] x, Py_ssize_t first, const real[:, ::1] rows_hk,
                        const real[:, ::1] columns_wk, double floor, Py_ssize_t start, const real[:, :, :, ::1] y,
                        const real[:, :, :, ::1] dy, real[:, :, :, ::1] dx, real[::1] scratch):
-    """Overwrites dx [R, W, C, N] with the gradient by x; `scratch` is what the forward pass left. dx of no rows is left alone.
+    """Overwrites dx [R, W, C, N] with the gradient by x, unless it has no rows; `scratch` is what forward left.
 
     With e the gradient by s^2 and B' the transpose of B: the gradient by v is dv = dy / d + 2 v (B' e) / C, and
     dx = dv - B' sum_c(dv) / C. Where s is not above the floor, e = 0.
@@ -265,6 +267,7 @@ def normalise_backward(const real[:, :, :, ::1] x, Py_ssize_t first, const real[
     cdef Py_ssize_t kh = rows_hk.shape[1], kw = columns_wk.shape[1], line = width * n, plane = x.shape[0] * line
     cdef Py_ssize_t stop = start + y.shape[0], last = first + x.shape[0], r, i
     cdef Py_ssize_t low = max(0, start - kh // 2), high = min(height, stop + kh // 2)
+    cdef bint threaded = worthwhile(maps * plane)
     cdef real *m
     cdef real *mean
     cdef real *d
@@ -281,19 +284,19 @@ def normalise_backward(const real[:, :, :, ::1] x, Py_ssize_t first, const real[
         return
     m = &scratch[0] - first * line
     mean, d, t, e, g = m + plane, m + 2 * plane, m + 3 * plane, m + 4 * plane, m + 5 * plane
-    for r in prange(start, stop, schedule="static", nogil=True):
+    for r in prange(start, stop, schedule="static", nogil=True, use_threads_if=threaded):
         _errors[real](&y[r - start, 0, 0, 0], &dy[r - start, 0, 0, 0], d + r * line, <real>floor, width, maps, n,
                       e + r * line, g + r * line)
-    for r in prange(low, high, schedule="static", nogil=True):
+    for r in prange(low, high, schedule="static", nogil=True, use_threads_if=threaded):
         _spread_down[real](e, &rows_hk[0, 0], kh, r, start, stop, line, t + r * line)
-    for r in prange(low, high, schedule="static", nogil=True):
+    for r in prange(low, high, schedule="static", nogil=True, use_threads_if=threaded):
         _spread_across[real](t + r * line, &columns_wk[0, 0], kw, width, n, e + r * line)
         if r < start or r >= stop:
             _clear[real](g + r * line, line)
         _mean_error[real](m + r * line, mean + r * line, e + r * line, line, g + r * line)
-    for r in prange(first, last, schedule="static", nogil=True):
+    for r in prange(first, last, schedule="static", nogil=True, use_threads_if=threaded):
         _spread_down[real](g, &rows_hk[0, 0], kh, r, low, high, line, t + r * line)
-    for r in prange(first, last, schedule="static", nogil=True):
+    for r in prange(first, last, schedule="static", nogil=True, use_threads_if=threaded):
         _spread_across[real](t + r * line, &columns_wk[0, 0], kw, width, n, g + r * line)
         _error_below[real](&x[r - first, 0, 0, 0], mean + r * line, e + r * line, g + r * line, width, maps, n,
                            low <= r < high, &dx[r - first, 0, 0, 0])

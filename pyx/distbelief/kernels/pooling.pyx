@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Pooling: each output is a function of a window of one map. No padding: rows and columns that no window reaches are not read.
+"""Pooling: each output is a function of a window of one map. No padding: what no window reaches is not read.
 
 Arrays are C-contiguous, the batch last: x [H, W, C, N], y [oh, ow, C, N], oh = (H - kh) // stride + 1, ow alike.
 l2: sqrt of the window's sum of squares (Le et al. 2012), max, average. Windows may overlap. Loops run over the
@@ -10,6 +10,7 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt, sqrtf
 
 from distbelief.kernels.real cimport real
+from distbelief.kernels.threads cimport worthwhile
 
 # The numbers of the functions; POOLINGS names them for Python.
 cdef enum:
@@ -79,10 +80,11 @@ def pool_forward(const real[:, :, :, ::1] x, Py_ssize_t kh, Py_ssize_t kw, Py_ss
                  real[:, :, :, ::1] y):
     """y = the function of each window of kh x kw pixels, every `stride` pixels."""
     cdef Py_ssize_t width = x.shape[1], size = x.shape[2] * x.shape[3], oh = y.shape[0], ow = y.shape[1], i
+    cdef bint threaded = worthwhile(x.shape[0] * width * size)
     _check(x.shape, y.shape, kh, kw, stride)
     if size == 0:
         return
-    for i in prange(oh, schedule="static", nogil=True):
+    for i in prange(oh, schedule="static", nogil=True, use_threads_if=threaded):
         _forward_row[real](&x[i * stride, 0, 0, 0], width, size, kh, kw, stride, function, &y[i, 0, 0, 0], ow)
 
 
@@ -176,24 +178,25 @@ def pool_backward(const real[:, :, :, ::1] x, const real[:, :, :, ::1] y, Py_ssi
     cdef Py_ssize_t height = x.shape[0], width = x.shape[1], size = x.shape[2] * x.shape[3]
     cdef Py_ssize_t oh = y.shape[0], ow = y.shape[1], i, h, apart, turn
     cdef real share = <real>1 / <real>(kh * kw)
+    cdef bint threaded = worthwhile(height * width * size)
     _check(x.shape, y.shape, kh, kw, stride)
     for i in range(4):
         assert dy.shape[i] == y.shape[i] and (dx.shape[0] == 0 or dx.shape[i] == x.shape[i])
     if size == 0 or dx.shape[0] == 0:
         return
     if function != MAX:
-        for i in prange(oh, schedule="static", nogil=True):
+        for i in prange(oh, schedule="static", nogil=True, use_threads_if=threaded):
             _scale[real](&y[i, 0, 0, 0], &dy[i, 0, 0, 0], ow * size, function, share)
-        for h in prange(height, schedule="static", nogil=True):
+        for h in prange(height, schedule="static", nogil=True, use_threads_if=threaded):
             _gather_row[real](&x[h, 0, 0, 0], &dy[0, 0, 0, 0], h, width, size, kh, kw, stride, function, oh, ow,
                               &dx[h, 0, 0, 0])
         return
-    for h in prange(height, schedule="static", nogil=True):
+    for h in prange(height, schedule="static", nogil=True, use_threads_if=threaded):
         _clear[real](&dx[h, 0, 0, 0], width * size)
     # Rows of windows that are `apart` do not overlap: they may be awarded at once.
     apart = (kh + stride - 1) // stride
     for turn in range(apart):
-        for i in prange(turn, oh, apart, schedule="static", nogil=True):
+        for i in prange(turn, oh, apart, schedule="static", nogil=True, use_threads_if=threaded):
             _award_row[real](&x[i * stride, 0, 0, 0], &y[i, 0, 0, 0], &dy[i, 0, 0, 0], width, size, kh, kw, stride, ow,
                              &dx[i * stride, 0, 0, 0])
 

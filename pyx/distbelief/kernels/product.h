@@ -23,12 +23,16 @@
 #define WIDE_ROWS 6
 #endif
 #define NARROW_ROWS 12
+#define CACHE_LINE 64
 
 /* c[i, j] (+)= the sum of a[i, o, k] b[o, k, j] over o < outer, k < inner, for i < rows, j < columns.
-   The letters after an operand's name say which index a step, in elements, belongs to; j is contiguous. */
+   The letters after an operand's name say which index a step, in elements, belongs to; j is contiguous.
+   a_ahead, c_ahead: how far from a and c lies what the next call will use. It is brought into the cache meanwhile: in
+   steps like these no hardware sees a pattern, and without it all passes wait for memory. 0: not needed. */
 typedef struct {
     ptrdiff_t rows, columns, outer, inner;
     ptrdiff_t a_i, a_o, a_k, b_o, b_k, c_i;
+    ptrdiff_t a_ahead, c_ahead;
     int add;
 } Product;
 
@@ -41,6 +45,16 @@ typedef REAL NAME(whole) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeo
 typedef REAL NAME(half) __attribute__((vector_size(VECTOR_BYTES / 2), aligned(sizeof(REAL)), may_alias));
 typedef REAL NAME(single);
 
+/* The lines of a that a tile of the next call will use for the same o. */
+INLINE void NAME(fetch)(const Product *p, const int rows, const REAL *a) {
+    if (p->a_k == 1)
+        for (int i = 0; i < rows; i++)
+            for (ptrdiff_t k = 0; k < p->inner; k += CACHE_LINE / sizeof(REAL))
+                __builtin_prefetch(a + i * p->a_i + k + p->a_ahead);
+    else
+        for (ptrdiff_t k = 0; k < p->inner; k++) __builtin_prefetch(a + k * p->a_k + p->a_ahead);
+}
+
 /* A tile of `rows` x `vectors`, both known to the compiler. Volatile: the vectors of b are to be loaded once, not by
    each multiplication that uses them. */
 #define TILE(TYPE, vectors)                                                                        \
@@ -52,8 +66,11 @@ typedef REAL NAME(single);
         UNROLLED(int i = 0; i < rows; i++)                                                         \
             UNROLLED(int v = 0; v < vectors; v++)                                                  \
                 sum[i][v] = p->add ? ((const vector *)(c + i * c_i))[v] : (vector){0};             \
+        if (p->c_ahead)                                                                            \
+            UNROLLED(int i = 0; i < rows; i++) __builtin_prefetch(c + i * c_i + p->c_ahead, 1);    \
         for (ptrdiff_t o = 0; o < p->outer; o++) {                                                 \
             const REAL *x = a + o * p->a_o, *y = b + o * p->b_o;                                   \
+            if (p->a_ahead) NAME(fetch)(p, rows, x);                                               \
             for (ptrdiff_t k = 0; k < inner; k++, x += a_k, y += b_k) {                            \
                 vector row[vectors];                                                               \
                 UNROLLED(int v = 0; v < vectors; v++) row[v] = ((const volatile vector *)y)[v];    \
@@ -91,18 +108,22 @@ STRIP(whole, 1, NARROW_ROWS, UP_TO_12)
 STRIP(half, 1, NARROW_ROWS, UP_TO_12)
 STRIP(single, 1, NARROW_ROWS, UP_TO_12)
 
-static void NAME(product)(const Product *p, const REAL *a, const REAL *b, REAL *c) {
-    const ptrdiff_t lanes = VECTOR_BYTES / sizeof(REAL), columns = p->columns;
+static void NAME(product)(const Product *all, const REAL *a, const REAL *b, REAL *c) {
+    const ptrdiff_t lanes = VECTOR_BYTES / sizeof(REAL), columns = all->columns;
+    Product strip = *all;
     ptrdiff_t j = 0;
-    for (; columns - j >= 2 * lanes; j += 2 * lanes) NAME(whole_strip_2)(p, a, b + j, c + j);
-    for (; columns - j >= lanes; j += lanes) NAME(whole_strip_1)(p, a, b + j, c + j);
-    if (j < columns && !p->add && columns >= lanes) {
+    for (; columns - j >= 2 * lanes; j += 2 * lanes) {
+        NAME(whole_strip_2)(&strip, a, b + j, c + j);
+        strip.a_ahead = 0; /* once is enough */
+    }
+    for (; columns - j >= lanes; j += lanes) NAME(whole_strip_1)(&strip, a, b + j, c + j);
+    if (j < columns && !all->add && columns >= lanes) {
         /* A whole vector that ends with the row: some columns are computed twice, to the same values. */
-        NAME(whole_strip_1)(p, a, b + columns - lanes, c + columns - lanes);
+        NAME(whole_strip_1)(&strip, a, b + columns - lanes, c + columns - lanes);
         return;
     }
-    for (; columns - j >= lanes / 2; j += lanes / 2) NAME(half_strip_1)(p, a, b + j, c + j);
-    for (; j < columns; j++) NAME(single_strip_1)(p, a, b + j, c + j);
+    for (; columns - j >= lanes / 2; j += lanes / 2) NAME(half_strip_1)(&strip, a, b + j, c + j);
+    for (; j < columns; j++) NAME(single_strip_1)(&strip, a, b + j, c + j);
 }
 
 #undef TILE

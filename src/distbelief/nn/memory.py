@@ -1,5 +1,6 @@
 """The memory of a training step: one arena, planned from the layers and the batch size."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +22,7 @@ class Memory(NamedTuple):
     activations: int
     """The outputs of all layers."""
     errors: int
-    """The gradients by those outputs, of which no more than two live at a time."""
+    """What the gradients by those outputs need beyond the room of outputs that are no longer needed."""
     scratch: int
     """What layers and loss need besides."""
 
@@ -42,23 +43,25 @@ class Views(NamedTuple):
 class Buffers:
     """What a step writes besides the gradient, for up to `batch` examples; one arena, allocated here.
 
-    Errors take turns at the two ends of one region: while a layer goes backwards, the error it reads is at one end
-    and the one it writes at the other. Scratch that nobody keeps is one place for all.
+    Outputs lie one after another. Going backwards, those above a layer are no longer needed: errors take turns right
+    behind its output and at the far end of the region, one read while the other is written. Scratch that nobody keeps
+    is one place for all.
     """
 
     def __init__(self, layers: Sequence[Layer], loss: Loss, batch: int, dtype: np.dtype):
         self._layers = layers
         self._dtype = dtype
         self._views: dict[int, Views] = {}
-        sizes = [self._bytes(math.prod(layer.shape) * batch) for layer in layers]
-        self.activations = sum(sizes)
-        self.errors = max(map(sum, zip([0, *sizes], sizes, strict=False)))
+        self.activations = sum(self._bytes(math.prod(layer.shape) * batch) for layer in layers)
+        *_, self._far = self._places(batch)
+        self.errors = self._far - self.activations
         needed = [self._bytes(layer.scratch(batch)) for layer in layers]
         kept = [size if layer.keeps_scratch else 0 for layer, size in zip(layers, needed, strict=True)]
-        shared = max(_whole_lines(8 * loss.scratch(batch)), *needed)
+        others = [size for layer, size in zip(layers, needed, strict=True) if not layer.keeps_scratch]
+        shared = max(_whole_lines(8 * loss.scratch(batch)), *others, 0)
         self.scratch_bytes = sum(kept) + shared
-        self._arena = _aligned(self.activations + self.errors + self.scratch_bytes)
-        begin = self.activations + self.errors
+        self._arena = _aligned(self._far + self.scratch_bytes)
+        begin = self._far
         everyone = self._arena[begin : begin + shared]
         self.loss_scratch = everyone.view(np.float64)
         """1-D."""
@@ -77,13 +80,22 @@ class Buffers:
         return self._views[n]
 
     def _make(self, n: int) -> Views:
-        y, dy, place, end = [], [], 0, self.activations + self.errors
-        for i, layer in enumerate(self._layers):
-            shape, size = (*layer.shape, n), self._bytes(math.prod(layer.shape) * n)
-            y.append(self._array(place, shape))
-            dy.append(self._array(end - size if i % 2 else self.activations, shape))
-            place += size
+        shapes = [(*layer.shape, n) for layer in self._layers]
+        begins, nears, _ = self._places(n)
+        fars = [self._far - self._bytes(math.prod(shape)) for shape in shapes]
+        y = [self._array(*place) for place in zip(begins, shapes, strict=True)]
+        dy = [self._array(fars[i] if i % 2 else nears[i], shape) for i, shape in enumerate(shapes)]
         return Views(y, dy, np.empty((0, *self._layers[0].below[1:], n), self._dtype))
+
+    def _places(self, n: int) -> tuple[list[int], list[int], int]:
+        """Where each output begins, where its error may: behind the output above; and the bytes of it all."""
+        sizes = [self._bytes(math.prod(layer.shape) * n) for layer in self._layers]
+        ends = list(itertools.accumulate(sizes))
+        nears = [*ends[1:], ends[-1]]
+        far = max(map(sum, zip(nears, sizes, strict=True)))
+        for i in range(0, len(sizes), 2):  # those that are near, with a neighbour's at the far end
+            far = max(far, nears[i] + sizes[i] + max(sizes[max(0, i - 1) : i] + sizes[i + 1 : i + 2], default=0))
+        return [0, *ends[:-1]], nears, far
 
     def _array(self, start: int, shape: tuple[int, ...]) -> np.ndarray:
         stop = start + math.prod(shape) * self._dtype.itemsize
