@@ -18,6 +18,7 @@ from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
 from distbelief.kernels.threads import use_threads, used_threads
 from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from
+from distbelief.kernels.vectors import combine, gram
 
 __all__ = [
     "ACTIVATIONS",
@@ -26,6 +27,7 @@ __all__ = [
     "accrue",
     "adagrad",
     "all_finite",
+    "combine",
     "compensate",
     "convolution_backward",
     "convolution_forward",
@@ -34,6 +36,7 @@ __all__ = [
     "dense_backward",
     "dense_forward",
     "gather_columns",
+    "gram",
     "l2_penalty",
     "local_backward",
     "local_forward",

@@ -1,0 +1,6 @@
+from collections.abc import Sequence
+
+import numpy as np
+
+def gram(rows: Sequence[np.ndarray], columns: Sequence[np.ndarray], out: np.ndarray) -> None: ...
+def combine(coefficients: np.ndarray, vectors: Sequence[np.ndarray], target: np.ndarray) -> None: ...
