@@ -195,6 +195,19 @@ cdef inline int _accrue(real *parameters, real *accrued, const real *gradient, r
     return stray
 
 
+def weigh(real[::1] gradient, double weight):
+    """gradient *= weight. Returns whether every number of the gradient was finite."""
+    cdef Py_ssize_t i, size = gradient.shape[0]
+    cdef real w = <real>weight, g
+    cdef int stray = 0
+    with nogil:
+        for i in range(size):
+            g = gradient[i]
+            gradient[i] = w * g
+            stray |= g - g != 0
+    return not stray
+
+
 def all_finite(const real[::1] values):
     """Whether no number of `values` is a NaN or infinite."""
     cdef Py_ssize_t i

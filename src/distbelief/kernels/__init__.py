@@ -17,7 +17,7 @@ from distbelief.kernels.pooling import POOLINGS, pool_backward, pool_forward
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
 from distbelief.kernels.threads import use_threads, used_threads
-from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from
+from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from, weigh
 from distbelief.kernels.vectors import combine, gram
 
 __all__ = [
@@ -59,5 +59,6 @@ __all__ = [
     "use_sgemm",
     "use_threads",
     "used_threads",
+    "weigh",
     "widen",
 ]
