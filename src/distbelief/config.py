@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import tomli_w
 
+from distbelief.algorithms.sandblaster.settings import Sandblaster
 from distbelief.algorithms.settings import Count, Downpour, Evaluate, Procedure, Seconds, Stop
 from distbelief.errors import UserError
 from distbelief.explain import explain, stray_number
@@ -80,13 +81,16 @@ class Config(_Section):
     run: Run
     data: Data
     network: Network
-    rule: Rule
-    stop: Stop
+    rule: Rule | None = None
+    """What a shard does with a gradient; of no use to Sandblaster."""
+    stop: Stop | None = None
+    """Sandblaster has rules of its own besides."""
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of the initial parameters, the held-out split and the order of examples."""
     procedure: Procedure = "downpour"
     """How several ranks train together. One rank trains serially."""
     downpour: Downpour = Downpour()
+    sandblaster: Sandblaster = Sandblaster()
     server: Server = Server()
     evaluate: Evaluate = Evaluate()
 
@@ -150,13 +154,24 @@ def _decode(table: dict[str, Any], path: str, settings: Sequence[str]) -> Config
     except msgspec.ValidationError as error:
         key, words = explain(error, table, Config)
         raise UserError(f"{_blamed(path, settings, key)}: {key}: {words}") from None
-    if config.stop.epochs is None and config.stop.seconds is None:
-        raise UserError(f"{path}: stop: expected epochs, seconds or both")
+    if wanting := missing(config.procedure, config.rule, config.stop):
+        raise UserError(f"{path}: {wanting[0]}: {wanting[1]}")
     try:
         build(config.network.layers, config.network.inputs, config.network.loss)
     except UserError as error:
         raise UserError(f"{_blamed(path, settings, 'network')}: {error}") from None
     return config
+
+
+def missing(procedure: Procedure, rule: Rule | None, stop: Stop | None) -> tuple[str, str] | None:
+    """The key that `procedure` cannot do without, and what is wrong with it. Local."""
+    if procedure != "sandblaster" and rule is None:
+        return "rule", "missing"
+    if procedure != "sandblaster" and stop is None:
+        return "stop", "missing"
+    if stop is not None and stop.epochs is None and stop.seconds is None:
+        return "stop", "expected epochs, seconds or both"
+    return None
 
 
 def _blamed(path: str, settings: Sequence[str], key: str) -> str:
@@ -177,6 +192,9 @@ def _resolve(config: Config) -> Config:
         paths = {name: getattr(examples, name, None) for name in ("inputs", "labels")}
         return examples and replace(examples, **{name: path and _absolute(path) for name, path in paths.items()})
 
+    if config.sandblaster.warmstart is not None:
+        sandblaster = replace(config.sandblaster, warmstart=_absolute(config.sandblaster.warmstart))
+        config = replace(config, sandblaster=sandblaster)
     data = replace(config.data, train=absolute(config.data.train), test=absolute(config.data.test))
     return replace(config, data=data, run=replace(config.run, folder=_absolute(config.run.folder)))
 

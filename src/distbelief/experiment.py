@@ -45,6 +45,12 @@ class Experiment:
     def held_out(self) -> Iterator[Batch]:
         return self._read(self._train, self._held_out, EVALUATION_BATCH).in_order()
 
+    def examples(self) -> Batches:
+        return self._read(self._train, self._training, self._config.data.batch)
+
+    def held_out_examples(self) -> Batches:
+        return self._read(self._train, self._held_out, EVALUATION_BATCH)
+
     def test(self) -> Iterator[Batch] | None:
         """The test examples in file order; None if the configuration names none."""
         if self._test is None:

@@ -44,7 +44,13 @@ class Digits:
         return self._read(part(self._training, replica, replicas), self._batch, replica)
 
     def held_out(self):
-        return self._read(self._held_out, 100).in_order()
+        return self.held_out_examples().in_order()
+
+    def examples(self) -> Batches:
+        return self._read(self._training, self._batch)
+
+    def held_out_examples(self) -> Batches:
+        return self._read(self._held_out, 100)
 
     def _read(self, indices, batch, stream=0) -> Batches:
         return Batches(_dataset(), indices, batch, seed=self.seed, stream=stream, scale=1 / 16, dtype=self._dtype)
@@ -55,6 +61,7 @@ class Heard:
 
     def __init__(self):
         self.evaluations = []
+        self.batch_evaluations = []
         self.reports = []
         self.warnings = []
 
@@ -63,6 +70,9 @@ class Heard:
 
     def evaluated(self, evaluation):
         self.evaluations.append(evaluation)
+
+    def batch_evaluated(self, evaluation):
+        self.batch_evaluations.append(evaluation)
 
     def warned(self, words):
         self.warnings.append(words)

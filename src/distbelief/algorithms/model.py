@@ -49,6 +49,20 @@ class Epochs(Protocol):
         ...
 
 
+class Examples(Protocol):
+    """Examples in an order that is the same on every rank."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, positions: np.ndarray) -> Iterator[Batch]:
+        """The examples at `positions`, int64 [n], in minibatches. A minibatch is valid until the next one. Local."""
+        ...
+
+    def read_ahead(self, positions: np.ndarray) -> None:
+        """These examples will be read soon. Local; returns at once."""
+        ...
+
+
 class Problem(Protocol):
     """A model with its data, as one rank sees them."""
 
@@ -64,4 +78,12 @@ class Problem(Protocol):
 
     def held_out(self) -> Iterator[Batch]:
         """The examples that no replica trains on, for evaluation."""
+        ...
+
+    def examples(self) -> Examples:
+        """All training examples, for procedures whose replicas have no part of their own."""
+        ...
+
+    def held_out_examples(self) -> Examples:
+        """Those of `held_out`."""
         ...

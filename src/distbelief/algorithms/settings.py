@@ -6,7 +6,7 @@ import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Procedure = Literal["downpour", "synchronous"]
+Procedure = Literal["downpour", "sandblaster", "synchronous"]
 
 
 class Downpour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -79,6 +79,18 @@ class Batches:
         """
         return self._in_batches(self._indices[random_order(len(self._indices), self._seed, self._stream, epoch)])
 
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self._indices)
+
+    def read(self, positions: np.ndarray) -> Iterator[Batch]:
+        """The examples at `positions` among the indices in file order, int64 [n]; the last batch may be smaller."""
+        return self._in_batches(self._indices[positions])
+
+    def read_ahead(self, positions: np.ndarray) -> None:
+        """Start to bring in what `read` will want; never waits."""
+        self._reader.will_need(self._indices[positions])
+
     def in_order(self) -> Iterator[Batch]:
         """Every example once, in file order; the last batch may be smaller."""
         return self._in_batches(self._indices)

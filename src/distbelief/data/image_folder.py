@@ -15,6 +15,9 @@ from distbelief.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
+# Pictures that a reader keeps decoded, waiting to be read.
+MOST_AHEAD = 2048
+
 _MODES = {1: "L", 3: "RGB"}  # Pillow's names, by channels
 
 
@@ -67,14 +70,16 @@ class ImageReader:
         for row in map(int, rows):
             if row not in self._ahead:
                 self._ahead[row] = self._pool.submit(self._decode, self._pictures[row])
+        while len(self._ahead) > MOST_AHEAD:  # of a portion that was taken away, nobody reads them
+            self._ahead.pop(next(iter(self._ahead))).cancel()
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.will_need(rows)
         source_nf = np.empty((len(rows), self._features), np.uint8)
         for place, row in enumerate(map(int, rows)):
-            source_nf[place] = self._ahead[row].result().reshape(-1)
-        for row in map(int, rows):
-            self._ahead.pop(row, None)
+            ahead = self._ahead.pop(row, None)
+            picture = self._decode(self._pictures[row]) if ahead is None else ahead.result()
+            source_nf[place] = picture.reshape(-1)
         return source_nf, np.arange(len(rows))
 
 

@@ -2,27 +2,23 @@
 
 from distbelief.algorithms import downpour
 from distbelief.algorithms.progress import Listener, Outcome
-from distbelief.algorithms.roles import Roles
 from distbelief.comm.endpoint import Endpoint
-from distbelief.errors import UserError
 from distbelief.launch.job import Job
-from distbelief.launch.roles import assign
+from distbelief.launch.job import epochs_and_seconds as goal  # noqa: F401
+from distbelief.launch.roles import assign_for, count_of, expect_parameters
 
 
 def check(job: Job, rank: int, ranks: int) -> None:
-    shards = job.settings.server.shards
-    roles = _roles(job, ranks)
+    roles = assign_for(job.settings.server, ranks)
     if rank in roles.replicas:
         job.try_out(roles.replicas.index(rank), len(roles.replicas))
     if rank == 0:
-        parameters = job.problem.model().layout.size
-        if shards > parameters:
-            raise UserError(f"server.shards: {shards} shards for {parameters} parameters, expected fewer")
+        expect_parameters(job.settings.server, job)
 
 
 def cast(job: Job, ranks: int) -> str:
-    roles = _roles(job, ranks)
-    shards, replicas = _count(roles.shards, "shard"), _count(roles.replicas, "replica")
+    roles = assign_for(job.settings.server, ranks)
+    shards, replicas = count_of(len(roles.shards), "shard"), count_of(len(roles.replicas), "replica")
     beside = "," if roles.coordinator not in roles.shards else " and"
     between = " beside" if job.settings.server.place == "beside" else ","
     examples = job.problem.training_examples
@@ -33,7 +29,7 @@ def train(endpoint: Endpoint, job: Job, listener: Listener | None) -> Outcome:
     settings = job.settings
     return downpour.train(
         endpoint,
-        _roles(job, endpoint.size),
+        assign_for(settings.server, endpoint.size),
         job.problem,
         settings.rule,
         settings.downpour,
@@ -43,12 +39,3 @@ def train(endpoint: Endpoint, job: Job, listener: Listener | None) -> Outcome:
         job.timeout,
         settings.server,
     )
-
-
-def _roles(job: Job, ranks: int) -> Roles:
-    server = job.settings.server
-    return assign(ranks, server.shards, server.place, server.coordinator)
-
-
-def _count(things: list, name: str) -> str:
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"

@@ -1,10 +1,12 @@
 """What is to be trained and how, as one rank sees it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from distbelief.algorithms.model import Problem
+from distbelief.algorithms.sandblaster.settings import Sandblaster
 from distbelief.algorithms.settings import Downpour, Evaluate, Procedure, Stop
 from distbelief.optim import Rule
 from distbelief.report import RunFolder
@@ -15,10 +17,13 @@ class Settings(Protocol):
     """How to train; a struct, as its run's folder keeps it. A `config.Config` is one."""
 
     procedure: Procedure
-    rule: Rule
+    rule: Rule | None
+    """Sandblaster needs none."""
     downpour: Downpour
+    sandblaster: Sandblaster
     server: Server
-    stop: Stop
+    stop: Stop | None
+    """Likewise."""
     evaluate: Evaluate
 
 
@@ -35,3 +40,9 @@ class Job:
     """try_out(replica, replicas): raises UserError if that replica could not do its work."""
     folder: RunFolder | None = None
     overwrite: bool = False
+
+
+def epochs_and_seconds(job: Job) -> tuple[float, float]:
+    """The examples and the seconds after which training ends at the latest, as `stop` says; infinite if it does not."""
+    stop = job.settings.stop
+    return (stop.epochs or math.inf) * job.problem.training_examples, stop.seconds or math.inf

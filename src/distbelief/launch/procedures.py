@@ -4,7 +4,7 @@ from typing import Protocol
 
 from distbelief.algorithms.progress import Listener, Outcome
 from distbelief.comm.endpoint import Endpoint
-from distbelief.launch import downpour, serial, synchronous
+from distbelief.launch import downpour, sandblaster, serial, synchronous
 from distbelief.launch.job import Job
 
 
@@ -19,14 +19,18 @@ class Procedure(Protocol):
         """One line: who does what. Local."""
         ...
 
+    def goal(self, job: Job) -> tuple[float, float]:
+        """The examples and the seconds after which training ends at the latest; infinite if not limited. Local."""
+        ...
+
     def train(self, endpoint: Endpoint | None, job: Job, listener: Listener | None) -> Outcome:
         """Train to the end. Collective over the endpoint (None: this process alone); rank 0 has the listener."""
         ...
 
 
-TOGETHER: dict[str, Procedure] = {"downpour": downpour, "synchronous": synchronous}
+TOGETHER: dict[str, Procedure] = {"downpour": downpour, "sandblaster": sandblaster, "synchronous": synchronous}
 # What one rank alone does instead.
-ALONE: dict[str, Procedure] = {"downpour": serial, "synchronous": serial}
+ALONE: dict[str, Procedure] = {"downpour": serial, "sandblaster": sandblaster, "synchronous": serial}
 
 
 def chosen(job: Job, ranks: int) -> Procedure:

@@ -2,7 +2,8 @@
 
 from distbelief.algorithms.roles import Roles
 from distbelief.errors import UserError
-from distbelief.server.settings import Place
+from distbelief.launch.job import Job
+from distbelief.server.settings import Place, Server
 
 
 def assign(ranks: int, shards: int, place: Place = "apart", coordinator: Place = "beside") -> Roles:
@@ -27,3 +28,20 @@ def assign(ranks: int, shards: int, place: Place = "apart", coordinator: Place =
             raise UserError(f"server.shards: {shards} shards leave none of {ranks} ranks for a replica, expected fewer")
         replicas = list(range(first + shards, ranks))
     return Roles(coordinator=0, shards=list(range(first, first + shards)), replicas=replicas)
+
+
+def assign_for(server: Server, ranks: int) -> Roles:
+    """Roles as a configuration wants them; raises as `assign` does. Local."""
+    return assign(ranks, server.shards, server.place, server.coordinator)
+
+
+def expect_parameters(server: Server, job: Job) -> None:
+    """Raises UserError if there are more shards than parameters. Local."""
+    parameters = job.problem.model().layout.size
+    if server.shards > parameters:
+        raise UserError(f"server.shards: {server.shards} shards for {parameters} parameters, expected fewer")
+
+
+def count_of(number: int, name: str) -> str:
+    """So many of a thing, in words."""
+    return f"{number} {name}{'' if number == 1 else 's'}"

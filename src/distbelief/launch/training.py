@@ -1,6 +1,5 @@
 """From whatever is to be trained and however many ranks there are to a finished run."""
 
-import math
 from collections.abc import Callable
 
 from distbelief.algorithms.progress import Listener, Outcome
@@ -58,7 +57,7 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
     procedure = chosen(job, ranks)
     reporter = None
     if rank == 0:
-        reporter = _begin(job, listener)
+        reporter = _begin(job, listener, *procedure.goal(job))
         reporter.say(procedure.cast(job, ranks))
     outcome = procedure.train(endpoint, job, reporter)
     if reporter is not None:
@@ -89,14 +88,12 @@ def _summary(job: Job) -> str:
     return f"{job.problem.training_examples} training examples for a model of {model.dtype} tensors {shapes}"
 
 
-def _begin(job: Job, listener: Listener | None) -> Reporter | Forwarder:
+def _begin(job: Job, listener: Listener | None, examples: float, seconds: float) -> Reporter | Forwarder:
     if job.folder is not None:
         job.folder.begin(job.settings)
     if listener is not None:
         return Forwarder(job.folder, listener)
-    stop = job.settings.stop
-    epochs = math.inf if stop.epochs is None else stop.epochs
-    return Reporter(job.folder, epochs * job.problem.training_examples, stop.seconds or math.inf)
+    return Reporter(job.folder, examples, seconds)
 
 
 def _finish(job: Job, reporter: Reporter | Forwarder, outcome: Outcome) -> None:
@@ -116,6 +113,8 @@ def _finish(job: Job, reporter: Reporter | Forwarder, outcome: Outcome) -> None:
             "examples_per_s": evaluation.examples_per_s,
             "staleness": evaluation.staleness,
         }
+    if outcome.reason:
+        result["reason"] = outcome.reason
     if job.folder is not None:
         job.folder.end(outcome, result)
     if outcome.failed:
@@ -125,6 +124,8 @@ def _finish(job: Job, reporter: Reporter | Forwarder, outcome: Outcome) -> None:
     reporter.say(f"examples/s     {evaluation.examples_per_s:.0f}  ({evaluation.examples} in {evaluation.time:.1f} s)")
     if evaluation.staleness:
         reporter.say(f"mean staleness {mean(evaluation.staleness):.2f}  (largest {max(evaluation.staleness_max)})")
+    if outcome.reason:
+        reporter.say(f"ended by       {outcome.reason}, after {evaluation.step} steps")
     if job.folder is not None:
         reporter.say(f"run files      {job.folder.path}")
 
