@@ -11,6 +11,7 @@ import tomli_w
 from distbelief.algorithms.settings import Count, Downpour, Evaluate, Seconds, Stop
 from distbelief.errors import UserError
 from distbelief.explain import explain, stray_number
+from distbelief.nn import LayerSpec
 from distbelief.optim import Rule
 from distbelief.server.settings import Server
 
@@ -48,15 +49,10 @@ class Data(_Section):
     shift: float = 0.0
 
 
-class DenseLayer(_Section, tag_field="kind", tag="dense"):
-    outputs: Count
-    activation: Literal["linear", "sigmoid", "tanh", "relu"] = "linear"
-
-
 class Network(_Section):
     inputs: Count
     """Numbers in one example."""
-    layers: Annotated[list[DenseLayer], msgspec.Meta(min_length=1)]
+    layers: Annotated[list[LayerSpec], msgspec.Meta(min_length=1)]
     """From the inputs up; the last layer's outputs are the classes."""
     loss: Literal["softmax"] = "softmax"
     dtype: Literal["float32", "float64"] = "float32"

@@ -6,7 +6,7 @@ import numpy as np
 
 from distbelief.config import Config, Files
 from distbelief.data import Batch, Batches, Dataset, held_out, open_dataset, part
-from distbelief.nn import Dense, Network
+from distbelief.nn import Network, build
 
 # Examples that an evaluation scores at once: between two of them rank 0 serves its shard.
 EVALUATION_BATCH = 250
@@ -19,6 +19,7 @@ class Experiment:
         """Opens the data. Raises UserError if files are missing or broken, or do not fit the network."""
         self.seed = config.seed
         self._config = config
+        self._layers = build(config.network.layers, config.network.inputs)
         self._train = self._open(config.data.train)
         self._test = self._open(config.data.test) if config.data.test else None
         self._training, self._held_out = held_out(self._train.examples, config.data.held_out, config.seed)
@@ -29,12 +30,8 @@ class Experiment:
 
     def model(self) -> Network:
         """A new network with buffers for minibatches and evaluation batches."""
-        network = self._config.network
-        widths = [network.inputs, *(layer.outputs for layer in network.layers)]
-        layers = [
-            Dense(f"dense{i}", widths[i], layer.outputs, layer.activation) for i, layer in enumerate(network.layers)
-        ]
-        return Network(layers, max(self._config.data.batch, EVALUATION_BATCH), np.dtype(network.dtype))
+        batch = max(self._config.data.batch, EVALUATION_BATCH)
+        return Network(self._layers, batch, np.dtype(self._config.network.dtype))
 
     def batches(self, replica: int, replicas: int) -> Batches:
         """The minibatches of one replica's part; raises UserError if the part is empty."""

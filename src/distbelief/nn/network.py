@@ -1,36 +1,49 @@
 """A network on one rank: a chain of layers and a loss. It has no idea of others."""
 
+import math
 import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from distbelief.nn.arena import Arena, Layout
-from distbelief.nn.layers import Dense
-from distbelief.nn.losses import SoftmaxCrossEntropy
+from distbelief.nn.layers import Layer
+from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
+from distbelief.nn.memory import Buffers, Memory, Views
 
 
 class Network:
-    """A chain of layers under a softmax cross-entropy, for minibatches of up to `batch` examples.
+    """A chain of layers under a loss, for minibatches of up to `batch` examples.
 
     All buffers are allocated here, so a training step allocates nothing. Raises ValueError if the layers do
     not chain.
     """
 
-    def __init__(self, layers: Sequence[Dense], batch: int, dtype: np.dtype | type = np.float32):
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        batch: int,
+        dtype: np.dtype | type = np.float32,
+        loss: Loss | None = None,
+    ):
+        """`loss`: SoftmaxCrossEntropy, unless another is given."""
         for below, above in zip(layers, layers[1:], strict=False):
-            if below.outputs != above.inputs:
-                raise ValueError(f"{above.name} takes {above.inputs} inputs, {below.name} gives {below.outputs}")
+            if below.shape != above.below:
+                raise ValueError(f"{above.name} takes {list(above.below)}, {below.name} gives {list(below.shape)}")
         self.layers = list(layers)
         self.batch = batch
         self.dtype = np.dtype(dtype)
-        self.inputs = layers[0].inputs
-        self.classes = layers[-1].outputs
+        self.inputs = math.prod(layers[0].below)
+        self.classes = math.prod(layers[-1].shape)
         self.layout = Layout({name: shape for layer in layers for name, shape in layer.shapes.items()})
-        self._loss = SoftmaxCrossEntropy(batch)
-        self._y = [np.empty(layer.outputs * batch, self.dtype) for layer in layers]
-        self._dy = [np.empty_like(y) for y in self._y]
-        self._nothing = np.empty((0, 0), self.dtype)
+        self._loss = loss or SoftmaxCrossEntropy()
+        self._buffers = Buffers(self.layers, self._loss, batch, self.dtype)
+
+    @property
+    def memory(self) -> Memory:
+        """The bytes that training takes, this network's buffers and parameters and gradient to go with them."""
+        parameters, buffers = self.layout.size * self.dtype.itemsize, self._buffers
+        return Memory(parameters, parameters, buffers.activations, buffers.errors, buffers.scratch)
 
     def initialise(self, parameters: Arena, seed: int) -> None:
         """Fill `parameters` with the beginning that `seed` names, the same on every rank and machine. Local.
@@ -46,36 +59,35 @@ class Network:
 
     def gradient(self, parameters: Arena, batch, gradient: Arena) -> float:
         """The mean loss over `batch` (x_in [inputs, n], labels [n]); overwrites `gradient`. Local."""
-        x = batch.x_in
-        n = x.shape[1]
-        outputs = self._forward(parameters, x)
-        errors = [self._view(dy, layer, n) for dy, layer in zip(self._dy, self.layers, strict=True)]
-        loss = self._loss.gradient(outputs[-1], batch.labels, errors[-1])
+        x, views = self._forward(parameters, batch.x_in)
+        y, dy = views.y, views.dy
+        loss = self._loss.gradient(self._flat(y[-1]), batch.labels, self._flat(dy[-1]), views.loss)
         for i in reversed(range(len(self.layers))):
-            below, error_below = (outputs[i - 1], errors[i - 1]) if i else (x, self._nothing)
-            self.layers[i].backward(parameters, below, outputs[i], errors[i], gradient, error_below)
+            below, error_below = (y[i - 1], dy[i - 1]) if i else (x, views.nothing)
+            self.layers[i].backward(parameters, below, y[i], dy[i], gradient, error_below, views.scratch[i])
         return loss
 
-    def score(self, parameters: Arena, batch) -> tuple[float, int]:
+    def score(self, parameters: Arena, batch) -> tuple[float, int | None]:
         """The sum of the losses over `batch`, and how many of its examples are classified rightly. Local."""
-        return self._loss.score(self._forward(parameters, batch.x_in)[-1], batch.labels)
+        _, views = self._forward(parameters, batch.x_in)
+        return self._loss.score(self._flat(views.y[-1]), batch.labels)
 
     def flops(self, examples: int) -> float:
         """Floating-point operations of one forward pass over `examples`; a gradient takes three times that."""
         return sum(layer.flops(examples) for layer in self.layers)
 
-    def _forward(self, parameters: Arena, x: np.ndarray) -> list[np.ndarray]:
-        n = x.shape[1]
+    def _forward(self, parameters: Arena, x_in: np.ndarray) -> tuple[np.ndarray, Views]:
+        """The inputs in the first layer's shape, and the arrays of the step, of which y is filled."""
+        n = x_in.shape[1]
         if n > self.batch:
             raise ValueError(f"a batch of {n} examples, the network was built for up to {self.batch}")
-        outputs = []
-        for layer, y in zip(self.layers, self._y, strict=True):
-            outputs.append(self._view(y, layer, n))
-            layer.forward(parameters, x, outputs[-1])
-            x = outputs[-1]
-        return outputs
+        views = self._buffers.views(n)
+        first = below = x_in.reshape(*self.layers[0].below, n)
+        for layer, y, scratch in zip(self.layers, views.y, views.scratch, strict=True):
+            layer.forward(parameters, below, y, scratch)
+            below = y
+        return first, views
 
-    @staticmethod
-    def _view(flat: np.ndarray, layer: Dense, n: int) -> np.ndarray:
-        """The first outputs * n elements as [outputs, n]: contiguous for a smaller last batch too."""
-        return flat[: layer.outputs * n].reshape(layer.outputs, n)
+    def _flat(self, z: np.ndarray) -> np.ndarray:
+        """The last layer's outputs, or their gradients, as the loss sees them: [classes, n]."""
+        return z.reshape(self.classes, z.shape[-1])

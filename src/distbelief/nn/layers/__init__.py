@@ -1,0 +1,6 @@
+"""The layers of a network, each in a file of its own; `layer` says what they have in common."""
+
+from distbelief.nn.layers.dense import Dense
+from distbelief.nn.layers.layer import Layer, Shape
+
+__all__ = ["Dense", "Layer", "Shape"]
