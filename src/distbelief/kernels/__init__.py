@@ -8,6 +8,7 @@ from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
+from distbelief.kernels.softmax_band import softmax_band, softmax_band_gradient, softmax_band_score
 from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
     "narrow",
     "narrow_carrying",
     "sgd",
+    "softmax_band",
+    "softmax_band_gradient",
+    "softmax_band_score",
     "softmax_cross_entropy",
     "softmax_score",
     "step_from",

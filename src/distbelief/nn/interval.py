@@ -22,6 +22,13 @@ class Interval(NamedTuple):
         start = max(self.start, other.start)
         return Interval(start, max(min(self.stop, other.stop), start))
 
+    def without(self, other: "Interval") -> list["Interval"]:
+        """What lies in this one only: the part before `other`, the part behind it, or both."""
+        if not self.common(other).size:
+            return [self] if self.size else []
+        parts = Interval(self.start, other.start), Interval(other.stop, self.stop)
+        return [part for part in parts if part.size]
+
     def hull(self, other: "Interval") -> "Interval":
         """The smallest interval around both."""
         if not self.size or not other.size:

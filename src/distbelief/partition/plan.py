@@ -3,34 +3,13 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from distbelief.errors import UserError
 from distbelief.nn.interval import Interval
-
-
-class Layer(Protocol):
-    """What a plan has to know of a layer. Rows are positions on its leading axis: rows of an image, units of a dense
-    layer."""
-
-    name: str
-    below: tuple[int, ...]
-    """Shape of one example of its input."""
-    shape: tuple[int, ...]
-    """Shape of one example of its output."""
-
-    def region(self, start: int, stop: int) -> tuple[int, int]:
-        """The rows below that the rows start..stop-1 are computed from; moves up with start and stop."""
-        ...
-
-    def cut(self, start: int, stop: int) -> "Layer":
-        """The layer of those rows alone, over exactly their region. Its tensors are the same rows of this layer's,
-        or whole ones: those that all rows share."""
-        ...
-
-    def flops(self, examples: int) -> float: ...
+from distbelief.nn.layers import Layer
 
 
 class Message(NamedTuple):
@@ -43,6 +22,8 @@ class Message(NamedTuple):
 
 class Plan:
     """A network cut into `partitions`. Every layer's rows are dealt out in contiguous bands of about equal cost.
+
+    Rows are positions on a layer's leading axis: rows of an image, units of a dense layer.
 
     bands[l][p]: the rows of layer l that partition p computes. regions[l][p]: the rows of the layer below, or of the
     input, that it computes them from. A row that another partition needs is sent to it once (Dean et al. 2012,
@@ -81,21 +62,28 @@ class Plan:
         """Numbers in one row of the output of layer `layer`, for one example."""
         return math.prod(self.layers[layer].shape[1:])
 
-    def held(self, partition: int) -> list[tuple[str, tuple[int, ...], Interval]]:
-        """For each tensor of the network in order: its name, its whole shape, the leading indices that `partition`
-        holds. Tensors that all rows of a layer share are dealt out like rows."""
-        found = []
-        for layer, rows in zip(self.layers, self.bands, strict=True):
-            for name, shape in layer.shapes.items():
-                mine = bands(np.ones(shape[0]), self.partitions) if is_shared(layer, name) else rows
-                found.append((name, shape, mine[partition]))
+    def shared_parts(self, layer: int) -> dict[str, list[Interval]]:
+        """The tensors of layer `layer` that all its rows use whole, as those of a convolution; by name, the leading
+        indices that each partition holds."""
+        return {
+            name: bands(np.ones(shape[0]), self.partitions)
+            for name, shape in self.layers[layer].shapes.items()
+            if _is_shared(self.layers[layer], name)
+        }
+
+    def held(self, partition: int) -> dict[str, Interval]:
+        """The leading indices of each tensor of the network that `partition` holds, by name in their order."""
+        found = {}
+        for number, layer in enumerate(self.layers):
+            shared = self.shared_parts(number)
+            for name in layer.shapes:
+                found[name] = shared.get(name, self.bands[number])[partition]
         return found
 
 
-def is_shared(layer: Layer, name: str) -> bool:
-    """Whether all rows of `layer` use the whole of its tensor `name`, as those of a convolution do."""
-    rows = layer.shape[0]
-    return rows > 1 and layer.cut(0, rows - 1).shapes[name] == layer.shapes[name]
+def _is_shared(layer: Layer, name: str) -> bool:
+    rows, whole = layer.shape[0], layer.shapes[name]
+    return whole[0] != 1 if rows == 1 else layer.cut(0, rows - 1).shapes[name] == whole
 
 
 def row_costs(layer: Layer) -> np.ndarray:
