@@ -4,9 +4,8 @@
 Arrays are C-contiguous and feature-first: x [inputs, n], y [outputs, n]; w [outputs, inputs], b [outputs].
 """
 
-from libc.math cimport exp, expf, tanh, tanhf
-
 from distbelief.kernels.blas cimport gemm
+from distbelief.kernels.exponential cimport hyperbolic_tangent, logistic
 from distbelief.kernels.real cimport real
 
 # The numbers of the activations; ACTIVATIONS names them for Python.
@@ -19,21 +18,6 @@ cdef enum:
 ACTIVATIONS = {"linear": LINEAR, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU}
 
 
-cdef inline real _sigmoid(real z) noexcept nogil:
-    # exp(-z) overflows to infinity for very negative z, and 1/(1 + inf) is the right 0.
-    if real is float:
-        return <real>1 / (<real>1 + expf(-z))
-    else:
-        return <real>1 / (<real>1 + exp(-z))
-
-
-cdef inline real _tanh(real z) noexcept nogil:
-    if real is float:
-        return tanhf(z)
-    else:
-        return tanh(z)
-
-
 cdef void _activate(real *y, real bias, Py_ssize_t n, int activation) noexcept nogil:
     """y = activation(y + bias) over one row of n outputs."""
     cdef Py_ssize_t j
@@ -43,10 +27,10 @@ cdef void _activate(real *y, real bias, Py_ssize_t n, int activation) noexcept n
             y[j] = y[j] + bias
     elif activation == SIGMOID:
         for j in range(n):
-            y[j] = _sigmoid(y[j] + bias)
+            y[j] = logistic[real](y[j] + bias)
     elif activation == TANH:
         for j in range(n):
-            y[j] = _tanh(y[j] + bias)
+            y[j] = hyperbolic_tangent[real](y[j] + bias)
     else:
         for j in range(n):
             z = y[j] + bias

@@ -1,16 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Softmax with cross-entropy over feature-first scores z [classes, n]; sums in float64."""
 
-from libc.math cimport exp, expf, log
+from libc.math cimport exp, log
 
+from distbelief.kernels.exponential cimport exponential
 from distbelief.kernels.real cimport real
-
-
-cdef inline real _exp(real z) noexcept nogil:
-    if real is float:
-        return expf(z)
-    else:
-        return exp(z)
 
 
 def softmax_cross_entropy(const real[:, ::1] z_kn, const long long[::1] labels_n, double scale,
@@ -41,7 +35,7 @@ def softmax_cross_entropy(const real[:, ::1] z_kn, const long long[::1] labels_n
         for k in range(classes):
             z, d = &z_kn[k, 0], &dz_kn[k, 0]
             for j in range(n):
-                d[j] = _exp[real](<real>(z[j] - peak[j]))
+                d[j] = exponential[real](<real>(z[j] - peak[j]))
                 total[j] += d[j]
         for j in range(n):
             loss += log(total[j]) + peak[j] - z_kn[labels_n[j], j]

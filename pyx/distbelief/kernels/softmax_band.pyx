@@ -4,16 +4,10 @@
 Each band sums up its columns in a few numbers; those of all bands together make the whole softmax. Sums in float64.
 """
 
-from libc.math cimport INFINITY, exp, expf
+from libc.math cimport INFINITY, exp
 
+from distbelief.kernels.exponential cimport exponential
 from distbelief.kernels.real cimport real
-
-
-cdef inline real _exp(real z) noexcept nogil:
-    if real is float:
-        return expf(z)
-    else:
-        return exp(z)
 
 
 def softmax_band(const real[:, ::1] z_kn, const long long[::1] labels_n, Py_ssize_t first, real[:, ::1] dz_kn,
@@ -43,7 +37,7 @@ def softmax_band(const real[:, ::1] z_kn, const long long[::1] labels_n, Py_ssiz
         for k in range(band):
             z, d = &z_kn[k, 0], &dz_kn[k, 0]
             for j in range(n):
-                d[j] = _exp[real](<real>(z[j] - peak[j]))
+                d[j] = exponential[real](<real>(z[j] - peak[j]))
                 total[j] += d[j]
         for j in range(n):
             k = labels_n[j] - first

@@ -7,28 +7,44 @@ releases the GIL.
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.kernels.logistic import logistic_loss
+from distbelief.kernels.normalisation import PLANES, normalise_backward, normalise_forward
+from distbelief.kernels.penalty import l2_penalty
+from distbelief.kernels.pooling import POOLINGS, pool_backward, pool_forward
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.softmax_band import softmax_band, softmax_band_gradient, softmax_band_score
+from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
 from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from
 
 __all__ = [
     "ACTIVATIONS",
+    "PLANES",
+    "POOLINGS",
     "accrue",
     "adagrad",
     "all_finite",
     "compensate",
+    "count_right",
     "dense_backward",
     "dense_forward",
     "gather_columns",
+    "l2_penalty",
+    "logistic_loss",
     "momentum",
     "narrow",
     "narrow_carrying",
+    "normalise_backward",
+    "normalise_forward",
+    "pool_backward",
+    "pool_forward",
     "sgd",
     "softmax_band",
     "softmax_band_gradient",
     "softmax_band_score",
     "softmax_cross_entropy",
     "softmax_score",
+    "squared_error",
+    "squared_error_of_classes",
     "step_from",
     "widen",
 ]

@@ -2,5 +2,7 @@
 
 from distbelief.nn.layers.dense import Dense
 from distbelief.nn.layers.layer import Layer, Shape
+from distbelief.nn.layers.normalisation import Normalise
+from distbelief.nn.layers.pooling import Pool
 
-__all__ = ["Dense", "Layer", "Shape"]
+__all__ = ["Dense", "Layer", "Normalise", "Pool", "Shape"]
