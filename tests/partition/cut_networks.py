@@ -1,4 +1,4 @@
-"""The same gradient twice: of a network on one rank, and of its partitions in the simulator."""
+"""The same gradient twice: of a network on one rank, and of its partitions."""
 
 from types import SimpleNamespace
 
@@ -17,50 +17,38 @@ def a_batch(layers, n, dtype=np.float64, seed=3):
 
 def on_one_rank(layers, batches, dtype=np.float64, loss=None, seed=1):
     """For each batch (loss, gradient as a flat vector, score) at the network's beginning."""
-    network = Network(layers, max(batch.size for batch in batches), dtype, loss)
-    parameters, gradient = Arena(network.layout, dtype), Arena(network.layout, dtype)
-    network.initialise(parameters, seed)
-    return [
-        (network.gradient(parameters, batch, gradient), gradient.flat.copy(), network.score(parameters, batch))
-        for batch in batches
-    ]
+    return _try_out(Network(layers, _largest(batches), dtype, loss), batches, seed)
 
 
-def on_partitions(layers, partitions, batches, dtype=np.float64, loss=None, seed=1, may_be_empty=False, **cluster):
-    """The same from `partitions` ranks, their parts put together; and for each rank its (peers, network)."""
+def on_this_rank(peers, plan, batches, dtype=np.float64, loss=None, seed=1):
+    """The same of this rank's partition, and the partition's network. Collective over the replica."""
+    network = PartitionedNetwork(peers, plan, _largest(batches), dtype, loss)
+    return _try_out(network, batches, seed), network
+
+
+def on_partitions(layers, partitions, batches, dtype=np.float64, loss=None, may_be_empty=False, **cluster):
+    """The same from `partitions` ranks of a simulated cluster, their parts put together; and each rank's `peers`."""
     plan = Plan(layers, partitions, may_be_empty)
 
     def play(endpoint):
         peers = Peers(endpoint, range(partitions), timeout=100.0)
-        network = PartitionedNetwork(peers, plan, max(batch.size for batch in batches), dtype, loss)
-        parameters, gradient = Arena(network.layout, dtype), Arena(network.layout, dtype)
-        network.initialise(parameters, seed)
-        found = []
-        for batch in batches:
-            gradient.flat[:] = np.nan
-            value = network.gradient(parameters, batch, gradient)
-            found.append((value, gradient.flat.copy(), network.score(parameters, batch)))
-        return found, peers, network
+        found, network = on_this_rank(peers, plan, batches, dtype, loss)
+        return found, network, peers
 
     ranks = Cluster(partitions, **cluster).run(play)
     together = []
     for i in range(len(batches)):
-        flat = np.full(ranks[0][2].whole.size, np.nan, dtype)
-        for found, _, network in ranks:
-            scatter(network, found[i][1], flat)
+        flat = np.full(ranks[0][1].whole.size, np.nan, dtype)
+        for found, network, _ in ranks:
+            _place(network, found[i][1], flat)
             assert found[i][0] == ranks[0][0][i][0] and found[i][2] == ranks[0][0][i][2], "all say the same"
         together.append((ranks[0][0][i][0], flat, ranks[0][0][i][2]))
-    return together, [(peers, network) for _, peers, network in ranks]
+    return together, [peers for _, _, peers in ranks]
 
 
-def scatter(network, part, whole):
-    """Put a partition's flat vector to its places in the whole one, where nobody has been yet."""
-    first = 0
-    for interval in network.intervals:
-        assert np.isnan(whole[interval.start : interval.stop]).all()
-        whole[interval.start : interval.stop] = part[first : first + interval.size]
-        first += interval.size
-    assert first == part.size
+def slices(network, whole):
+    """A partition's part of a flat vector of the whole network."""
+    return np.concatenate([whole[start:stop] for start, stop in network.intervals])
 
 
 def expect_equal(found, truth, tolerance):
@@ -70,3 +58,28 @@ def expect_equal(found, truth, tolerance):
         np.testing.assert_allclose(gradient, true_gradient, rtol=0, atol=tolerance * scale)
         assert abs(score[0] - true_score[0]) <= tolerance * abs(true_score[0])
         assert score[1] == true_score[1]
+
+
+def _try_out(network, batches, seed):
+    parameters, gradient = Arena(network.layout, network.dtype), Arena(network.layout, network.dtype)
+    network.initialise(parameters, seed)
+    found = []
+    for batch in batches:
+        gradient.flat[:] = np.nan
+        loss = network.gradient(parameters, batch, gradient)
+        found.append((loss, gradient.flat.copy(), network.score(parameters, batch)))
+    return found
+
+
+def _largest(batches):
+    return max(batch.size for batch in batches)
+
+
+def _place(network, part, whole):
+    """Put a partition's flat vector to its places in the whole one, where nobody has been yet."""
+    first = 0
+    for interval in network.intervals:
+        assert np.isnan(whole[interval.start : interval.stop]).all()
+        whole[interval.start : interval.stop] = part[first : first + interval.size]
+        first += interval.size
+    assert first == part.size

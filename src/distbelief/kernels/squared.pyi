@@ -1,8 +1,6 @@
 import numpy as np
 
-def squared_error(
-    z_kn: np.ndarray, targets_kn: np.ndarray, scale: float, dz_kn: np.ndarray | None = None
-) -> float: ...
+def squared_error(z_kn: np.ndarray, targets_kn: np.ndarray, scale: float, dz_kn: np.ndarray | None = None) -> float: ...
 def squared_error_of_classes(
     z_kn: np.ndarray, labels_n: np.ndarray, scale: float, dz_kn: np.ndarray | None = None
 ) -> float: ...

@@ -91,6 +91,9 @@ class Band:
     def backward(self, parameters: Arena, gradient: Arena) -> None:
         """The gradients by the band's tensors and by the rows below; those that others wait for come first."""
         first, edges = self.pieces[:1], self.pieces[1:]
+        if not first:
+            for total in self._shared.gradients.values():
+                total[...] = 0
         covered = first[0].region if first else Interval(0, 0)
         uncovered = self._below.rows.without(covered)
         for rows in uncovered:

@@ -7,7 +7,6 @@ import numpy as np
 from distbelief.nn.arena import Arena, Layout
 from distbelief.nn.initialisation import fill
 from distbelief.nn.interval import Interval
-from distbelief.nn.layers import Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
 from distbelief.partition.band import Band
 from distbelief.partition.boundary import Boundary, Inputs
