@@ -20,6 +20,7 @@ def extensions() -> list[Extension]:
         Extension(
             ".".join(path.relative_to(PYX).with_suffix("").parts),
             [str(path.relative_to(ROOT))],
+            include_dirs=["pyx"],
             extra_compile_args=FLAGS,
             extra_link_args=["-fopenmp"],
         )

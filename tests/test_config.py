@@ -12,10 +12,11 @@ from distbelief.optim import Adagrad, FixedRate
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
+DENSE = {"kind": "dense"}
 SMALL = {
     "run": {"folder": "runs/small"},
     "data": {"train": {"inputs": "x.npy", "labels": "y.npy"}, "held_out": 5},
-    "network": {"inputs": 4, "layers": [{"outputs": 3, "activation": "relu"}, {"outputs": 2}]},
+    "network": {"inputs": 4, "layers": [DENSE | {"outputs": 3, "activation": "relu"}, DENSE | {"outputs": 2}]},
     "rule": {"kind": "adagrad", "rate": 0.1},
     "stop": {"epochs": 1},
 }
@@ -211,11 +212,13 @@ def test_what_is_missing_is_named(tmp_path, key):
 
 
 def test_a_layer_without_outputs(path):
-    assert fault(path, "network.layers=[{outputs=3}, {activation='relu'}]") == "network.layers.1.outputs: missing"
+    layers = "network.layers=[{kind='dense', outputs=3}, {kind='dense', activation='relu'}]"
+    assert fault(path, layers) == "network.layers.1.outputs: missing"
 
 
 def test_the_first_wrong_layer_is_named(path):
-    text = fault(path, "network.layers=[{outputs=3}, {outputs=4}, {outputs=0}, {outputs=-1}]")
+    layers = ", ".join(f"{{kind='dense', outputs={n}}}" for n in (3, 4, 0, -1))
+    text = fault(path, f"network.layers=[{layers}]")
     assert text.startswith("network.layers.2.outputs: ") and text.endswith("0")
 
 
@@ -260,7 +263,7 @@ def test_a_file_that_is_missing_and_one_that_is_a_folder(tmp_path):
         ("rule.kind=fixed", lambda c: c.rule, FixedRate(0.1)),
         ("downpour.n_push=4", lambda c: c.downpour.n_push, 4),
         ("network.layers.0.outputs=9", lambda c: [layer.outputs for layer in c.network.layers], [9, 2]),
-        ("network.layers=[{outputs=8}]", lambda c: [layer.outputs for layer in c.network.layers], [8]),
+        ("network.layers=[{kind='dense', outputs=8}]", lambda c: [layer.outputs for layer in c.network.layers], [8]),
         ("evaluate.every_examples=5_000", lambda c: c.evaluate.every_examples, 5000),
     ],
     ids=lambda parameter: parameter if isinstance(parameter, str) else "",

@@ -10,6 +10,7 @@ from distbelief.errors import UserError
 from distbelief.experiment import Experiment
 from distbelief.nn import Arena
 
+DENSE = {"kind": "dense"}
 EXAMPLES, HELD_OUT, CLASSES = 103, 13, 3
 
 
@@ -28,7 +29,7 @@ def an_experiment(files, data=(), network=(), seed=5):
     table = {
         "run": {"folder": "unused"},
         "data": {"train": files["train"], "held_out": HELD_OUT, "batch": 8} | dict(data),
-        "network": {"inputs": 2, "layers": [{"outputs": 4, "activation": "tanh"}, {"outputs": CLASSES}]}
+        "network": {"inputs": 2, "layers": [DENSE | {"outputs": 4, "activation": "tanh"}, DENSE | {"outputs": CLASSES}]}
         | dict(network),
         "rule": {"kind": "fixed", "rate": 0.1},
         "stop": {"epochs": 1},
@@ -153,7 +154,7 @@ def test_files_that_do_not_fit_the_network_are_named(files, which):
 
 def test_labels_beyond_the_networks_classes_are_named(files):
     with pytest.raises(UserError, match=r"train-y\.npy: label 2 at index 2, expected 0 to 1"):
-        an_experiment(files, network={"layers": [{"outputs": 2}]})
+        an_experiment(files, network={"layers": [DENSE | {"outputs": 2}]})
 
 
 def test_a_file_that_is_missing_is_named(files):

@@ -11,7 +11,7 @@ import tomli_w
 from distbelief.algorithms.settings import Count, Downpour, Evaluate, Seconds, Stop
 from distbelief.errors import UserError
 from distbelief.explain import explain, stray_number
-from distbelief.nn import LayerSpec
+from distbelief.nn import Inputs, LayerSpec, build
 from distbelief.optim import Rule
 from distbelief.server.settings import Server
 
@@ -33,7 +33,9 @@ class Files(_Section):
     """Two array files (IDX, IDX .gz, .npy, .npz:member) with as many examples of one as of the other."""
 
     inputs: str
+    """[examples, ...]; images [examples, H, W, C], or anything of as many numbers in that order."""
     labels: str
+    """Classes, [examples]; for the squared error also real targets, [examples, outputs]."""
 
 
 class Data(_Section):
@@ -50,11 +52,13 @@ class Data(_Section):
 
 
 class Network(_Section):
-    inputs: Count
-    """Numbers in one example."""
+    inputs: Inputs
+    """Numbers in one example, or [H, W, C] of an image."""
     layers: Annotated[list[LayerSpec], msgspec.Meta(min_length=1)]
     """From the inputs up; the last layer's outputs are the classes."""
-    loss: Literal["softmax"] = "softmax"
+    loss: Literal["softmax", "logistic", "squared"] = "softmax"
+    penalty: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Adds penalty/2 times the sum of all squared weights to the loss of a minibatch."""
     dtype: Literal["float32", "float64"] = "float32"
 
 
@@ -132,6 +136,10 @@ def _decode(table: dict[str, Any], path: str, settings: Sequence[str]) -> Config
         raise UserError(f"{_blamed(path, settings, key)}: {key}: {words}") from None
     if config.stop.epochs is None and config.stop.seconds is None:
         raise UserError(f"{path}: stop: expected epochs, seconds or both")
+    try:
+        build(config.network.layers, config.network.inputs, config.network.loss)
+    except UserError as error:
+        raise UserError(f"{_blamed(path, settings, 'network')}: {error}") from None
     return config
 
 

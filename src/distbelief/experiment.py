@@ -1,12 +1,13 @@
 """A configuration made real: its data opened and checked, its network built."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from distbelief.config import Config, Files
 from distbelief.data import Batch, Batches, Dataset, held_out, open_dataset, part
-from distbelief.nn import Network, build
+from distbelief.nn import LOSSES, Network, build
 
 # Examples that an evaluation scores at once: between two of them rank 0 serves its shard.
 EVALUATION_BATCH = 250
@@ -19,7 +20,8 @@ class Experiment:
         """Opens the data. Raises UserError if files are missing or broken, or do not fit the network."""
         self.seed = config.seed
         self._config = config
-        self._layers = build(config.network.layers, config.network.inputs)
+        network = config.network
+        self._layers = build(network.layers, network.inputs, network.loss)
         self._train = self._open(config.data.train)
         self._test = self._open(config.data.test) if config.data.test else None
         self._training, self._held_out = held_out(self._train.examples, config.data.held_out, config.seed)
@@ -30,8 +32,8 @@ class Experiment:
 
     def model(self) -> Network:
         """A new network with buffers for minibatches and evaluation batches."""
-        batch = max(self._config.data.batch, EVALUATION_BATCH)
-        return Network(self._layers, batch, np.dtype(self._config.network.dtype))
+        network, batch = self._config.network, max(self._config.data.batch, EVALUATION_BATCH)
+        return Network(self._layers, batch, np.dtype(network.dtype), LOSSES[network.loss](), network.penalty)
 
     def batches(self, replica: int, replicas: int) -> Batches:
         """The minibatches of one replica's part; raises UserError if the part is empty."""
@@ -48,8 +50,8 @@ class Experiment:
         return self._read(self._test, np.arange(self._test.examples), EVALUATION_BATCH).in_order()
 
     def _open(self, files: Files) -> Dataset:
-        dataset = open_dataset(files.inputs, files.labels)
-        dataset.check(self._config.network.inputs, self._config.network.layers[-1].outputs)
+        dataset = open_dataset(files.inputs, files.labels, targets=self._config.network.loss == "squared")
+        dataset.check(math.prod(self._layers[0].below), math.prod(self._layers[-1].shape))
         return dataset
 
     def _read(self, dataset: Dataset, indices: np.ndarray, batch: int, stream: int = 0) -> Batches:

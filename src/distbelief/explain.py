@@ -45,9 +45,9 @@ def _walk(steps: list[str], here: Any, kind: Any) -> tuple[str, Any, Any]:
     """Follow msgspec's path down the table: the dotted key, the value found there, and the type expected there."""
     path = ""
     for step in steps:
-        kind = _bare(kind)
-        if typing.get_origin(kind) is list:
-            kind, here = typing.get_args(kind)[0], here[int(step)]
+        if isinstance(here, list):
+            lists = [k for k in _alternatives(kind) if typing.get_origin(k) is list]
+            kind, here = typing.get_args(lists[0])[0], here[int(step)]
         else:
             struct = _struct(kind, here)
             # The tag of a union is no field; its choices are the union's.
@@ -61,11 +61,16 @@ def _bare(kind: Any) -> Any:
     return typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
 
 
+def _alternatives(kind: Any) -> list[Any]:
+    """The members of a union; of any other type itself."""
+    kind = _bare(kind)
+    union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    return [_bare(k) for k in typing.get_args(kind)] if union else [kind]
+
+
 def _structs(kind: Any) -> list[type]:
     """The structs among the alternatives of a type."""
-    kind = _bare(kind)
-    kinds = typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else [kind]
-    return [k for k in kinds if isinstance(k, type) and issubclass(k, msgspec.Struct)]
+    return [k for k in _alternatives(kind) if isinstance(k, type) and issubclass(k, msgspec.Struct)]
 
 
 def _struct(kind: Any, here: Any) -> type:

@@ -2,9 +2,8 @@
 
 from partition.plain_layers import Taps, chain
 
-from distbelief.nn import Dense
-from distbelief.nn.layers.normalisation import Normalise
-from distbelief.nn.layers.pooling import Pool
+from distbelief.nn import Dense, OneVsAllLogistic, SquaredError
+from distbelief.nn.layers import Convolution, LocallyConnected, Normalise, Pool
 
 
 def dense():
@@ -25,8 +24,23 @@ def _stages(tied):
     )
 
 
+def _images(kind, pooling):
+    """The paper's stages: filters, pooling, local contrast normalisation. 26 rows become 21, 10, 10, 8, 8, 8."""
+    return chain(
+        (26, 7, 2),
+        lambda name, below: kind(name, below, 3, (6, 3), 1, "tanh"),
+        lambda name, below: Pool(name, below, (3, 2), 2, pooling),
+        lambda name, below: Normalise(name, below, (5, 1), 0.1),
+        lambda name, below: kind(name, below, 4, (3, 2), 1, "linear"),
+        lambda name, below: Normalise(name, below, (3, 1), 0.1),
+        lambda name, below: Dense(name, below, 8),
+    )
+
+
 NETWORKS = {
     "dense": dense,
+    "locally connected": lambda: (_images(LocallyConnected, "l2"), OneVsAllLogistic()),
+    "convolution": lambda: (_images(Convolution, "max"), SquaredError()),
     "untied then tied": lambda: (_stages(tied=False), None),
     "tied then untied": lambda: (_stages(tied=True), None),
 }

@@ -6,7 +6,9 @@ releases the GIL.
 
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
+from distbelief.kernels.convolution import convolution_backward, convolution_forward, convolution_scratch
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.kernels.local import local_backward, local_forward, local_scratch
 from distbelief.kernels.logistic import logistic_loss
 from distbelief.kernels.normalisation import PLANES, normalise_backward, normalise_forward
 from distbelief.kernels.penalty import l2_penalty
@@ -24,11 +26,17 @@ __all__ = [
     "adagrad",
     "all_finite",
     "compensate",
+    "convolution_backward",
+    "convolution_forward",
+    "convolution_scratch",
     "count_right",
     "dense_backward",
     "dense_forward",
     "gather_columns",
     "l2_penalty",
+    "local_backward",
+    "local_forward",
+    "local_scratch",
     "logistic_loss",
     "momentum",
     "narrow",

@@ -35,10 +35,6 @@ class Views(NamedTuple):
 
     y: list[np.ndarray]
     dy: list[np.ndarray]
-    scratch: list[np.ndarray]
-    """Of each layer, 1-D."""
-    loss: np.ndarray
-    """Scratch of the loss, 1-D, float64."""
     nothing: np.ndarray
     """The gradient by the inputs that the first layer is not to compute: [0, *layers[0].below[1:], n]."""
 
@@ -47,20 +43,32 @@ class Buffers:
     """What a step writes besides the gradient, for up to `batch` examples; one arena, allocated here.
 
     Errors take turns at the two ends of one region: while a layer goes backwards, the error it reads is at one end
-    and the one it writes at the other.
+    and the one it writes at the other. Scratch that nobody keeps is one place for all.
     """
 
     def __init__(self, layers: Sequence[Layer], loss: Loss, batch: int, dtype: np.dtype):
         self._layers = layers
-        self._loss = loss
         self._dtype = dtype
         self._views: dict[int, Views] = {}
         sizes = [self._bytes(math.prod(layer.shape) * batch) for layer in layers]
         self.activations = sum(sizes)
         self.errors = max(map(sum, zip([0, *sizes], sizes, strict=False)))
-        scratch = sum(self._bytes(layer.scratch(batch)) for layer in layers)
-        self.scratch = scratch + _whole_lines(8 * loss.scratch(batch))
-        self._arena = _aligned(self.activations + self.errors + self.scratch)
+        needed = [self._bytes(layer.scratch(batch)) for layer in layers]
+        kept = [size if layer.keeps_scratch else 0 for layer, size in zip(layers, needed, strict=True)]
+        shared = max(_whole_lines(8 * loss.scratch(batch)), *needed)
+        self.scratch_bytes = sum(kept) + shared
+        self._arena = _aligned(self.activations + self.errors + self.scratch_bytes)
+        begin = self.activations + self.errors
+        everyone = self._arena[begin : begin + shared]
+        self.loss_scratch = everyone.view(np.float64)
+        """1-D."""
+        self.scratch: list[np.ndarray] = []
+        """Of each layer, 1-D: its own, or everyone's."""
+        begin += shared
+        for layer, size in zip(layers, kept, strict=True):
+            place = self._arena[begin : begin + size] if layer.keeps_scratch else everyone
+            self.scratch.append(place.view(dtype))
+            begin += size
 
     def views(self, n: int) -> Views:
         """The arrays for `n` examples: contiguous, whatever n. Made once for each n, so that a step makes none."""
@@ -69,19 +77,17 @@ class Buffers:
         return self._views[n]
 
     def _make(self, n: int) -> Views:
-        arena, end = self._arena, self.activations + self.errors
-        y, dy, scratch, place = [], [], [], 0
+        y, dy, place, end = [], [], 0, self.activations + self.errors
         for i, layer in enumerate(self._layers):
             shape, size = (*layer.shape, n), self._bytes(math.prod(layer.shape) * n)
-            y.append(arena[place:].view(self._dtype)[: math.prod(shape)].reshape(shape))
+            y.append(self._array(place, shape))
+            dy.append(self._array(end - size if i % 2 else self.activations, shape))
             place += size
-            error = arena[end - size :] if i % 2 else arena[self.activations :]
-            dy.append(error.view(self._dtype)[: math.prod(shape)].reshape(shape))
-        for layer in self._layers:
-            scratch.append(arena[end:].view(self._dtype)[: layer.scratch(n)])
-            end += self._bytes(layer.scratch(n))
-        loss = arena[end:].view(np.float64)[: self._loss.scratch(n)]
-        return Views(y, dy, scratch, loss, np.empty((0, *self._layers[0].below[1:], n), self._dtype))
+        return Views(y, dy, np.empty((0, *self._layers[0].below[1:], n), self._dtype))
+
+    def _array(self, start: int, shape: tuple[int, ...]) -> np.ndarray:
+        stop = start + math.prod(shape) * self._dtype.itemsize
+        return self._arena[start:stop].view(self._dtype).reshape(shape)
 
     def _bytes(self, elements: int) -> int:
         return _whole_lines(elements * self._dtype.itemsize)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
 from distbelief.nn.layers import Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
@@ -15,8 +16,8 @@ from distbelief.nn.memory import Buffers, Memory, Views
 class Network:
     """A chain of layers under a loss, for minibatches of up to `batch` examples.
 
-    All buffers are allocated here, so a training step allocates nothing. Raises ValueError if the layers do
-    not chain.
+    All buffers are allocated here, so a training step allocates nothing. Raises ValueError if the layers do not
+    chain, or do not fit the loss.
     """
 
     def __init__(
@@ -25,8 +26,13 @@ class Network:
         batch: int,
         dtype: np.dtype | type = np.float32,
         loss: Loss | None = None,
+        penalty: float = 0.0,
     ):
-        """`loss`: SoftmaxCrossEntropy, unless another is given."""
+        """`loss`: SoftmaxCrossEntropy, unless another is given.
+
+        `penalty`: adds penalty/2 times the sum of the squares of all weights (not biases) to the loss of a minibatch,
+        once, and its gradient to the gradient. A score is without it.
+        """
         for below, above in zip(layers, layers[1:], strict=False):
             if below.shape != above.below:
                 raise ValueError(f"{above.name} takes {list(above.below)}, {below.name} gives {list(below.shape)}")
@@ -37,13 +43,15 @@ class Network:
         self.classes = math.prod(layers[-1].shape)
         self.layout = Layout({name: shape for layer in layers for name, shape in layer.shapes.items()})
         self._loss = loss or SoftmaxCrossEntropy()
+        self._loss.check(self.classes)
+        self._penalty = penalty
         self._buffers = Buffers(self.layers, self._loss, batch, self.dtype)
 
     @property
     def memory(self) -> Memory:
         """The bytes that training takes, this network's buffers and parameters and gradient to go with them."""
         parameters, buffers = self.layout.size * self.dtype.itemsize, self._buffers
-        return Memory(parameters, parameters, buffers.activations, buffers.errors, buffers.scratch)
+        return Memory(parameters, parameters, buffers.activations, buffers.errors, buffers.scratch_bytes)
 
     def initialise(self, parameters: Arena, seed: int) -> None:
         """Fill `parameters` with the beginning that `seed` names, the same on every rank and machine. Local.
@@ -58,19 +66,19 @@ class Network:
                 parameters[name][...] = ((raw >> np.uint64(11)) * 2.0**-52 - 1) * layer.spread(name)
 
     def gradient(self, parameters: Arena, batch, gradient: Arena) -> float:
-        """The mean loss over `batch` (x_in [inputs, n], labels [n]); overwrites `gradient`. Local."""
+        """The mean loss over `batch` (x_in [inputs, n], labels); overwrites `gradient`. Local."""
         x, views = self._forward(parameters, batch.x_in)
         y, dy = views.y, views.dy
-        loss = self._loss.gradient(self._flat(y[-1]), batch.labels, self._flat(dy[-1]), views.loss)
+        loss = self._loss.gradient(self._flat(y[-1]), batch.labels, self._flat(dy[-1]), self._buffers.loss_scratch)
         for i in reversed(range(len(self.layers))):
             below, error_below = (y[i - 1], dy[i - 1]) if i else (x, views.nothing)
-            self.layers[i].backward(parameters, below, y[i], dy[i], gradient, error_below, views.scratch[i])
-        return loss
+            self.layers[i].backward(parameters, below, y[i], dy[i], gradient, error_below, self._buffers.scratch[i])
+        return loss + self._penalise(parameters, gradient)
 
     def score(self, parameters: Arena, batch) -> tuple[float, int | None]:
         """The sum of the losses over `batch`, and how many of its examples are classified rightly. Local."""
         _, views = self._forward(parameters, batch.x_in)
-        return self._loss.score(self._flat(views.y[-1]), batch.labels)
+        return self._loss.score(self._flat(views.y[-1]), batch.labels, self._buffers.loss_scratch)
 
     def flops(self, examples: int) -> float:
         """Floating-point operations of one forward pass over `examples`; a gradient takes three times that."""
@@ -83,10 +91,17 @@ class Network:
             raise ValueError(f"a batch of {n} examples, the network was built for up to {self.batch}")
         views = self._buffers.views(n)
         first = below = x_in.reshape(*self.layers[0].below, n)
-        for layer, y, scratch in zip(self.layers, views.y, views.scratch, strict=True):
+        for layer, y, scratch in zip(self.layers, views.y, self._buffers.scratch, strict=True):
             layer.forward(parameters, below, y, scratch)
             below = y
         return first, views
+
+    def _penalise(self, parameters: Arena, gradient: Arena) -> float:
+        """Adds the penalty's gradient to `gradient`; returns the penalty."""
+        if self._penalty == 0:
+            return 0.0
+        names = [name for layer in self.layers for name in layer.weights]
+        return sum(l2_penalty(parameters[w].reshape(-1), self._penalty, gradient[w].reshape(-1)) for w in names)
 
     def _flat(self, z: np.ndarray) -> np.ndarray:
         """The last layer's outputs, or their gradients, as the loss sees them: [classes, n]."""

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
 from distbelief.nn.initialisation import fill
 from distbelief.nn.interval import Interval
@@ -31,8 +32,9 @@ class PartitionedNetwork:
         batch: int,
         dtype: np.dtype | type = np.float32,
         loss: Loss | None = None,
+        penalty: float = 0.0,
     ):
-        """Raises UserError if the loss cannot be cut."""
+        """`loss` and `penalty` as those of nn.Network. Raises UserError if the loss cannot be cut."""
         assert plan.partitions == len(peers), f"a plan for {plan.partitions} partitions on {len(peers)} ranks"
         layers = self.layers = plan.layers
         self.batch = batch
@@ -54,7 +56,8 @@ class PartitionedNetwork:
         ]
         width = plan.row_size(len(layers) - 1)
         classes = Interval(self._outputs[-1].own.start * width, self._outputs[-1].own.stop * width)
-        self._loss = cut_loss(loss or SoftmaxCrossEntropy(), peers, classes)
+        self._loss = cut_loss(loss or SoftmaxCrossEntropy(), peers, classes, batch)
+        self._penalty = penalty
 
     @property
     def features(self) -> Interval:
@@ -81,6 +84,7 @@ class PartitionedNetwork:
             band.backward(parameters, gradient)
         for shared in self._shared:
             shared.arrive_back(gradient)
+        loss += self._penalise(parameters, gradient)
         self._peers.settle()
         return loss
 
@@ -109,6 +113,14 @@ class PartitionedNetwork:
             band.forward(parameters)
         top = self._outputs[-1]
         return self._flat(top.y(top.own))
+
+    def _penalise(self, parameters: Arena, gradient: Arena) -> float:
+        """Adds the penalty's gradient to `gradient`; returns the penalty of all partitions."""
+        if self._penalty == 0:
+            return 0.0
+        names = [name for layer in self.layers for name in layer.weights]
+        own = sum(l2_penalty(parameters[w].reshape(-1), self._penalty, gradient[w].reshape(-1)) for w in names)
+        return float(self._peers.share(np.array([own]), "the sums of the penalty").sum())
 
     @staticmethod
     def _flat(z: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
 """The layers of a network, each in a file of its own; `layer` says what they have in common."""
 
+from distbelief.nn.layers.convolution import Convolution
 from distbelief.nn.layers.dense import Dense
 from distbelief.nn.layers.layer import Layer, Shape
+from distbelief.nn.layers.local import LocallyConnected
 from distbelief.nn.layers.normalisation import Normalise
 from distbelief.nn.layers.pooling import Pool
 
-__all__ = ["Dense", "Layer", "Normalise", "Pool", "Shape"]
+__all__ = ["Convolution", "Dense", "Layer", "LocallyConnected", "Normalise", "Pool", "Shape"]

@@ -15,6 +15,9 @@ class Dense:
     Over an image [H, W, C, n] it sees it flattened, inputs = H W C in this order: a reshape, no copy.
     """
 
+    tied = False
+    keeps_scratch = False
+
     def __init__(self, name: str, below: int | Shape, outputs: int, activation: str = "linear"):
         """`below`: the number of inputs, or the shape of an image."""
         self.name = name

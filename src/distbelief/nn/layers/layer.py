@@ -22,6 +22,10 @@ class Layer(Protocol):
     """Of one example's output."""
     weights: tuple[str, ...]
     """Those of the tensors that an L2 penalty falls on: not the biases."""
+    tied: bool
+    """Whether cuts share all of the tensors, and their gradients add up, instead of having slices of them."""
+    keeps_scratch: bool
+    """Whether backward needs what forward left in scratch; the scratch of other layers is shared among them."""
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -33,7 +37,7 @@ class Layer(Protocol):
         ...
 
     def forward(self, parameters: Mapping[str, np.ndarray], x: np.ndarray, y: np.ndarray, scratch: np.ndarray) -> None:
-        """Overwrites `y`; what it leaves in `scratch` [scratch(n)] its backward may need."""
+        """Overwrites `y` and `scratch`, which has at least scratch(n) elements."""
         ...
 
     def backward(
@@ -48,13 +52,13 @@ class Layer(Protocol):
     ) -> None:
         """Overwrites `gradient`'s tensors of this layer and `dx`, and may spoil `dy` and `scratch`.
 
-        Comes after `forward` on the same x, y and scratch, once. A `dx` of no rows, [0, ..., n], is left alone:
+        Comes after `forward` on the same x, y and scratch. A `dx` of no rows, [0, ..., n], is left alone:
         the first layer needs none.
         """
         ...
 
     def scratch(self, n: int) -> int:
-        """Elements of working memory for `n` examples, undisturbed from forward to backward."""
+        """Elements of working memory for `n` examples."""
         ...
 
     def flops(self, n: int) -> float:
@@ -68,7 +72,7 @@ class Layer(Protocol):
     def cut(self, start: int, stop: int) -> Self:
         """A layer that computes just the rows start..stop-1 of the output, from just their region of the input.
 
-        Its tensors are this one's under the same names: slices of their leading axes, or (tied weights) the whole.
+        Its tensors are this one's under the same names: slices of their leading axes, or if tied the whole.
         The outputs of cuts side by side are this layer's; so is the sum of their `dx`, each added at its region.
         """
         ...

@@ -1,6 +1,7 @@
 """Local contrast normalisation."""
 
 import copy
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -27,8 +28,10 @@ class Normalise:
     """
 
     weights: tuple[str, ...] = ()
+    tied = False
+    keeps_scratch = True
 
-    def __init__(self, name: str, below: Shape, window: int | tuple[int, int] = 5, floor: float = 0.01):
+    def __init__(self, name: str, below: Shape, window: int | Sequence[int] = 5, floor: float = 0.01):
         """`window`: odd. Raises ValueError for what does not fit."""
         self.name = name
         self.window = Window.of(window, 1)

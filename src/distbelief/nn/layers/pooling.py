@@ -1,6 +1,7 @@
 """Pooling over windows of each map."""
 
 import copy
+from collections.abc import Sequence
 from typing import Self
 
 from distbelief.kernels import POOLINGS, pool_backward, pool_forward
@@ -16,12 +17,14 @@ class Pool:
     """
 
     weights: tuple[str, ...] = ()
+    tied = False
+    keeps_scratch = False
 
     def __init__(
         self,
         name: str,
         below: Shape,
-        window: int | tuple[int, int],
+        window: int | Sequence[int],
         stride: int | None = None,
         function: str = "l2",
     ):

@@ -1,5 +1,6 @@
 """The geometry of layers that look at an image through a window: no padding, leftover rows and columns are not read."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from distbelief.nn.layers.layer import Shape
@@ -13,7 +14,7 @@ class Window(NamedTuple):
     stride: int
 
     @classmethod
-    def of(cls, size: int | tuple[int, int], stride: int) -> Self:
+    def of(cls, size: int | Sequence[int], stride: int) -> Self:
         """`size`: of a square, or (kh, kw)."""
         kh, kw = (size, size) if isinstance(size, int) else size
         return cls(kh, kw, stride)
