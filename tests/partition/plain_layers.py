@@ -16,6 +16,7 @@ class Taps:
         self.shape = (below[0] - taps + 1, *below[1:])
         self.w = f"{name}.w"
         self.weights = (self.w,)
+        self.keeps_scratch = False
 
     @property
     def shapes(self):

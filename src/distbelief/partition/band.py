@@ -16,34 +16,50 @@ from distbelief.partition.boundary import Boundary, Inputs
 from distbelief.partition.shared import Shared
 
 
+class Scratch:
+    """Working memory that pieces share: as much as the one that needs most."""
+
+    def __init__(self, dtype: np.dtype):
+        self._array = np.empty(0, dtype)
+        self._size = 0
+
+    def reserve(self, size: int) -> None:
+        self._size = max(self._size, size)
+
+    @property
+    def array(self) -> np.ndarray:
+        """1-D. Allocated when it is first asked for."""
+        if self._array.size < self._size:
+            self._array = np.empty(self._size, self._array.dtype)
+        return self._array
+
+
 class Piece:
     """Some rows of a band, and the layer that computes just them."""
 
-    def __init__(self, layer: Layer, rows: Interval, band: Interval, own_below: Interval, batch: int, dtype: np.dtype):
+    def __init__(self, layer: Layer, rows: Interval, band: Interval, own_below: Interval, batch: int, scratch: Scratch):
         self.rows = rows
         self.region = Interval(*layer.region(*rows))
         self.waits = not self.region.within(own_below)
         """Whether the region holds rows of other partitions."""
         self.layer = layer.cut(*rows)
         self._here = rows.seen_from(band.start)
-        self._scratch = np.empty(self.layer.scratch(batch), dtype)
+        self._scratch = Scratch(scratch.array.dtype) if self.layer.keeps_scratch else scratch
+        self._scratch.reserve(self.layer.scratch(batch))
 
     def forward(self, parameters: Arena, shared: Shared, x: np.ndarray, y: np.ndarray) -> None:
-        n = x.shape[-1]
-        values = self._part(parameters) | shared.values
-        self.layer.forward(values, x, y, self._scratch[: self.layer.scratch(n)])
+        self.layer.forward(self._part(parameters) | shared.values, x, y, self._scratch.array)
 
     def backward(self, parameters: Arena, shared: Shared, x, y, dy, gradient: Arena, shared_gradient, dx) -> None:
         """Overwrites its part of `gradient`, `shared_gradient` and `dx`."""
-        n = x.shape[-1]
         values, gradients = self._part(parameters) | shared.values, self._part(gradient) | shared_gradient
-        self.layer.backward(values, x, y, dy, gradients, dx, self._scratch[: self.layer.scratch(n)])
+        self.layer.backward(values, x, y, dy, gradients, dx, self._scratch.array)
 
     def _part(self, arena: Arena) -> dict[str, np.ndarray]:
         return {name: arena[name][self._here] for name in self.layer.shapes}
 
 
-def pieces(layer: Layer, band: Interval, own_below: Interval, batch: int, dtype: np.dtype) -> list[Piece]:
+def pieces(layer: Layer, band: Interval, own_below: Interval, batch: int, scratch: Scratch) -> list[Piece]:
     """`band` in at most three pieces: the interior, which needs rows in `own_below` only, then the edges around it.
 
     Where all rows need others, as in a dense layer, they are one piece.
@@ -54,7 +70,7 @@ def pieces(layer: Layer, band: Interval, own_below: Interval, batch: int, dtype:
         parts = [Interval(first, last), Interval(band.start, first), Interval(last, band.stop)]
     else:
         parts = [band]
-    return [Piece(layer, rows, band, own_below, batch, dtype) for rows in parts if rows.size]
+    return [Piece(layer, rows, band, own_below, batch, scratch) for rows in parts if rows.size]
 
 
 class Band:
@@ -68,15 +84,16 @@ class Band:
         above: Boundary,
         shared: Shared,
         batch: int,
-        dtype: np.dtype,
+        scratch: Scratch,
     ):
+        """`scratch`: shared by the bands of a network."""
         self._endpoint = endpoint
         self._below = below
         self._above = above
         self._shared = shared
-        self.pieces = pieces(layer, above.own, below.own, batch, dtype)
+        self.pieces = pieces(layer, above.own, below.own, batch, scratch)
         # Regions overlap: the first piece writes its gradients where they belong, those of the edges are added.
-        self._row = layer.below[1:]
+        self._row, dtype = layer.below[1:], scratch.array.dtype
         self._edge_dx = [np.empty(p.region.size * math.prod(self._row) * batch, dtype) for p in self.pieces[1:]]
         self._edge_gradients = [shared.like() for _ in self.pieces[1:]]
 

@@ -9,7 +9,7 @@ from distbelief.nn.arena import Arena, Layout
 from distbelief.nn.initialisation import fill
 from distbelief.nn.interval import Interval
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
-from distbelief.partition.band import Band
+from distbelief.partition.band import Band, Scratch
 from distbelief.partition.boundary import Boundary, Inputs
 from distbelief.partition.losses import cut_loss
 from distbelief.partition.peers import Peers
@@ -49,9 +49,10 @@ class PartitionedNetwork:
         self._inputs = Inputs(plan, peers.partition, self.dtype)
         self._outputs = [Boundary(peers, plan, i, batch, self.dtype) for i in range(len(layers))]
         self._shared = [Shared(peers, plan, i, self.dtype) for i in range(len(layers))]
+        scratch = Scratch(self.dtype)
         below = [self._inputs, *self._outputs]
         self._bands = [
-            Band(peers.endpoint, layer, below[i], self._outputs[i], self._shared[i], batch, self.dtype)
+            Band(peers.endpoint, layer, below[i], self._outputs[i], self._shared[i], batch, scratch)
             for i, layer in enumerate(layers)
         ]
         width = plan.row_size(len(layers) - 1)

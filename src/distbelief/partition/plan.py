@@ -63,13 +63,12 @@ class Plan:
         return math.prod(self.layers[layer].shape[1:])
 
     def shared_parts(self, layer: int) -> dict[str, list[Interval]]:
-        """The tensors of layer `layer` that all its rows use whole, as those of a convolution; by name, the leading
-        indices that each partition holds."""
-        return {
-            name: bands(np.ones(shape[0]), self.partitions)
-            for name, shape in self.layers[layer].shapes.items()
-            if _is_shared(self.layers[layer], name)
-        }
+        """The tensors of layer `layer` if all its rows use them whole; by name, the leading indices that each partition
+        holds."""
+        if not self.layers[layer].tied:
+            return {}
+        shapes = self.layers[layer].shapes.items()
+        return {name: bands(np.ones(shape[0]), self.partitions) for name, shape in shapes}
 
     def held(self, partition: int) -> dict[str, Interval]:
         """The leading indices of each tensor of the network that `partition` holds, by name in their order."""
@@ -79,11 +78,6 @@ class Plan:
             for name in layer.shapes:
                 found[name] = shared.get(name, self.bands[number])[partition]
         return found
-
-
-def _is_shared(layer: Layer, name: str) -> bool:
-    rows, whole = layer.shape[0], layer.shapes[name]
-    return whole[0] != 1 if rows == 1 else layer.cut(0, rows - 1).shapes[name] == whole
 
 
 def row_costs(layer: Layer) -> np.ndarray:
