@@ -3,5 +3,6 @@
 from distbelief.partition.network import PartitionedNetwork
 from distbelief.partition.peers import Peers
 from distbelief.partition.plan import Message, Plan
+from distbelief.partition.prediction import predict
 
-__all__ = ["Message", "PartitionedNetwork", "Peers", "Plan"]
+__all__ = ["Message", "PartitionedNetwork", "Peers", "Plan", "predict"]

@@ -12,7 +12,7 @@ from distbelief.comm.endpoint import Endpoint
 from distbelief.nn.arena import Arena
 from distbelief.nn.interval import Interval
 from distbelief.nn.layers import Layer
-from distbelief.partition.boundary import Boundary, Inputs
+from distbelief.partition.boundary import Allocate, Boundary, Inputs
 from distbelief.partition.shared import Shared
 
 
@@ -20,8 +20,13 @@ class Scratch:
     """Working memory that pieces share: as much as the one that needs most."""
 
     def __init__(self, dtype: np.dtype):
+        self.dtype = dtype
         self._array = np.empty(0, dtype)
         self._size = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._size * np.dtype(self.dtype).itemsize
 
     def reserve(self, size: int) -> None:
         self._size = max(self._size, size)
@@ -30,7 +35,7 @@ class Scratch:
     def array(self) -> np.ndarray:
         """1-D. Allocated when it is first asked for."""
         if self._array.size < self._size:
-            self._array = np.empty(self._size, self._array.dtype)
+            self._array = np.empty(self._size, self.dtype)
         return self._array
 
 
@@ -44,8 +49,13 @@ class Piece:
         """Whether the region holds rows of other partitions."""
         self.layer = layer.cut(*rows)
         self._here = rows.seen_from(band.start)
-        self._scratch = Scratch(scratch.array.dtype) if self.layer.keeps_scratch else scratch
+        self._scratch = Scratch(scratch.dtype) if self.layer.keeps_scratch else scratch
         self._scratch.reserve(self.layer.scratch(batch))
+
+    @property
+    def kept(self) -> int:
+        """Bytes of scratch of its own."""
+        return self._scratch.nbytes if self.layer.keeps_scratch else 0
 
     def forward(self, parameters: Arena, shared: Shared, x: np.ndarray, y: np.ndarray) -> None:
         self.layer.forward(self._part(parameters) | shared.values, x, y, self._scratch.array)
@@ -85,6 +95,7 @@ class Band:
         shared: Shared,
         batch: int,
         scratch: Scratch,
+        allocate: Allocate,
     ):
         """`scratch`: shared by the bands of a network."""
         self._endpoint = endpoint
@@ -93,9 +104,15 @@ class Band:
         self._shared = shared
         self.pieces = pieces(layer, above.own, below.own, batch, scratch)
         # Regions overlap: the first piece writes its gradients where they belong, those of the edges are added.
-        self._row, dtype = layer.below[1:], scratch.array.dtype
-        self._edge_dx = [np.empty(p.region.size * math.prod(self._row) * batch, dtype) for p in self.pieces[1:]]
+        self._row, dtype = layer.below[1:], scratch.dtype
+        self._edge_dx = [allocate(p.region.size * math.prod(self._row) * batch, dtype) for p in self.pieces[1:]]
         self._edge_gradients = [shared.like() for _ in self.pieces[1:]]
+
+    @property
+    def nbytes(self) -> int:
+        """Of working memory, but for the shared scratch."""
+        gradients = [array for edge in self._edge_gradients for array in edge.values()]
+        return sum(piece.kept for piece in self.pieces) + sum(array.nbytes for array in self._edge_dx + gradients)
 
     def forward(self, parameters: Arena) -> None:
         """Compute the band and start to send what others need of it; what it needs of others is waited for last."""

@@ -1,6 +1,7 @@
 """The output of one layer where it crosses from partition to partition, and its gradient on the way back."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from distbelief.comm.endpoint import Request
 from distbelief.nn.interval import Interval
 from distbelief.partition.peers import BACKWARD, FORWARD, Peers
 from distbelief.partition.plan import Plan
+
+Allocate = Callable[[int, np.dtype], np.ndarray]
+"""Makes a 1-D array of so many elements, as np.empty does."""
 
 
 class Inputs:
@@ -57,7 +61,7 @@ class Boundary:
     send_back, arrive_back. All methods are Local, but go together on all partitions of the replica.
     """
 
-    def __init__(self, peers: Peers, plan: Plan, layer: int, batch: int, dtype: np.dtype):
+    def __init__(self, peers: Peers, plan: Plan, layer: int, batch: int, dtype: np.dtype, allocate: Allocate):
         self._peers = peers
         self._number = layer
         self._layer = plan.layers[layer]
@@ -68,12 +72,21 @@ class Boundary:
         self._outgoing = [(m.dest, m.rows) for m in messages if m.source == peers.partition]
         self._incoming = [(m.source, m.rows) for m in messages if m.dest == peers.partition]
         self.rows = self.own.hull(self.needed)
-        self._y = np.empty(self.rows.size * plan.row_size(layer) * batch, dtype)
-        self._dy = np.empty_like(self._y)
+        self._y, self._dy = (allocate(self.rows.size * plan.row_size(layer) * batch, dtype) for _ in range(2))
         # Gradients of rows that others needed, one of each, to be added in a fixed order.
-        self._added = [np.empty(rows.size * plan.row_size(layer) * batch, dtype) for _, rows in self._outgoing]
+        self._added = [allocate(rows.size * plan.row_size(layer) * batch, dtype) for _, rows in self._outgoing]
         self._receiving: list[Request] = []
         self._receiving_back: list[Request] = []
+
+    @property
+    def activations(self) -> int:
+        """Bytes for the output."""
+        return self._y.nbytes
+
+    @property
+    def errors(self) -> int:
+        """Bytes for the gradient by it."""
+        return self._dy.nbytes + sum(added.nbytes for added in self._added)
 
     def begin(self, n: int, backward: bool) -> None:
         """Prepare for `n` examples: post what will come up, and (`backward`) what will come back."""

@@ -9,8 +9,9 @@ from distbelief.nn.arena import Arena, Layout
 from distbelief.nn.initialisation import fill
 from distbelief.nn.interval import Interval
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
+from distbelief.nn.memory import Memory
 from distbelief.partition.band import Band, Scratch
-from distbelief.partition.boundary import Boundary, Inputs
+from distbelief.partition.boundary import Allocate, Boundary, Inputs
 from distbelief.partition.losses import cut_loss
 from distbelief.partition.peers import Peers
 from distbelief.partition.plan import Plan
@@ -33,8 +34,12 @@ class PartitionedNetwork:
         dtype: np.dtype | type = np.float32,
         loss: Loss | None = None,
         penalty: float = 0.0,
+        allocate: Allocate = np.empty,
     ):
-        """`loss` and `penalty` as those of nn.Network. Raises UserError if the loss cannot be cut."""
+        """`loss` and `penalty` as those of nn.Network; `allocate` makes the buffers.
+
+        Raises UserError if the loss cannot be cut.
+        """
         assert plan.partitions == len(peers), f"a plan for {plan.partitions} partitions on {len(peers)} ranks"
         layers = self.layers = plan.layers
         self.batch = batch
@@ -47,12 +52,12 @@ class PartitionedNetwork:
         self.intervals = [_place(t, held[t.name]) for t in self.whole.tensors]
         self._peers = peers
         self._inputs = Inputs(plan, peers.partition, self.dtype)
-        self._outputs = [Boundary(peers, plan, i, batch, self.dtype) for i in range(len(layers))]
+        self._outputs = [Boundary(peers, plan, i, batch, self.dtype, allocate) for i in range(len(layers))]
         self._shared = [Shared(peers, plan, i, self.dtype) for i in range(len(layers))]
-        scratch = Scratch(self.dtype)
+        self._scratch = Scratch(self.dtype)
         below = [self._inputs, *self._outputs]
         self._bands = [
-            Band(peers.endpoint, layer, below[i], self._outputs[i], self._shared[i], batch, scratch)
+            Band(peers.endpoint, layer, below[i], self._outputs[i], self._shared[i], batch, self._scratch, allocate)
             for i, layer in enumerate(layers)
         ]
         width = plan.row_size(len(layers) - 1)
@@ -64,6 +69,18 @@ class PartitionedNetwork:
     def features(self) -> Interval:
         """The numbers of an example that this partition needs."""
         return self._inputs.features
+
+    @property
+    def memory(self) -> Memory:
+        """The bytes that training takes on this rank: this network's buffers, and parameters and gradient with them."""
+        parameters = self.layout.size * self.dtype.itemsize
+        return Memory(
+            parameters,
+            parameters,
+            sum(boundary.activations for boundary in self._outputs),
+            sum(boundary.errors for boundary in self._outputs),
+            self._scratch.nbytes + sum(part.nbytes for part in [*self._bands, *self._shared]),
+        )
 
     def initialise(self, parameters: Arena, seed: int) -> None:
         """Fill this partition's `parameters` with its part of the beginning that nn.Network would give. Local."""

@@ -58,6 +58,24 @@ class Plan:
                     found.append(Message(source, dest, rows))
         return found
 
+    def traffic(self, layer: int, source: int | None = None, dest: int | None = None) -> int:
+        """Numbers that cross on the way up from layer `layer`, for one example: all, or those of one partition."""
+        rows = sum(
+            message.rows.size
+            for message in self.messages(layer)
+            if source in (None, message.source) and dest in (None, message.dest)
+        )
+        return rows * self.row_size(layer)
+
+    def multiply_adds(self, partition: int) -> float:
+        """Of one partition's forward pass over one example."""
+        cuts = [
+            layer.cut(*bands[partition])
+            for layer, bands in zip(self.layers, self.bands, strict=True)
+            if bands[partition].size
+        ]
+        return sum(cut.flops(1) for cut in cuts) / 2
+
     def row_size(self, layer: int) -> int:
         """Numbers in one row of the output of layer `layer`, for one example."""
         return math.prod(self.layers[layer].shape[1:])

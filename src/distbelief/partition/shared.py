@@ -33,6 +33,11 @@ class Shared:
         self._arriving: list[tuple[Request, int, str]] = []
         self._arriving_back: list[tuple[Request, int, str]] = []
 
+    @property
+    def nbytes(self) -> int:
+        """Of working memory."""
+        return sum(a.nbytes for arrays in (self.values, self.gradients, self._added) for a in arrays.values())
+
     def like(self) -> dict[str, np.ndarray]:
         """Arrays of the whole tensors' shapes, by name."""
         return {name: np.empty_like(value) for name, value in self.values.items()}
