@@ -7,7 +7,6 @@ simulator. One rank is what the others are compared with, as if it had memory fo
 """
 
 import argparse
-import functools
 import json
 import math
 import time
@@ -38,17 +37,22 @@ class Rates:
     def __init__(self, layers: Sequence[Layer], repetitions: int):
         self._layers = layers
         self._repetitions = repetitions
+        self._times: dict[tuple[int, int, int], float] = {}
 
     def seconds(self, cut: Layer, position: int, n: int) -> float:
         """As partition.prediction.Seconds: a third of forward and backward together."""
         rows = cut.shape[0]
         known = self._counts(position)
-        times = [self._time(position, r, n) for r in known]
+        times = [self._known(position, r, n) for r in known]
         if rows >= known[-1]:
             return times[-1] * rows / known[-1]
         return float(np.interp(rows, [0, *known], [0.0, *times]))
 
-    @functools.cache
+    def _known(self, *what: int) -> float:
+        if what not in self._times:
+            self._times[what] = self._time(*what)
+        return self._times[what]
+
     def _counts(self, position: int) -> list[int]:
         """Rows to measure: powers of two, as many as memory allows."""
         layer = self._layers[position]
@@ -56,7 +60,6 @@ class Rates:
         most = min(layer.shape[0], max(1, int(MEMORY / max(row, 1))))
         return [1 << k for k in range(most.bit_length())]
 
-    @functools.cache
     def _time(self, position: int, rows: int, n: int) -> float:
         layer = self._layers[position]
         start = (layer.shape[0] - rows) // 2

@@ -36,13 +36,16 @@ def on_partitions(layers, partitions, batches, dtype=np.float64, loss=None, may_
         return found, network, peers
 
     ranks = Cluster(partitions, **cluster).run(play)
-    together = []
+    together, been = [], np.zeros(ranks[0][1].whole.size)
     for i in range(len(batches)):
         flat = np.full(ranks[0][1].whole.size, np.nan, dtype)
         for found, network, _ in ranks:
-            _place(network, found[i][1], flat)
-            assert found[i][0] == ranks[0][0][i][0] and found[i][2] == ranks[0][0][i][2], "all say the same"
+            for interval, part in zip(network.intervals, _parts(network, found[i][1]), strict=True):
+                flat[slice(*interval)] = part
+                been[slice(*interval)] += 1
+            assert repr(found[i][::2]) == repr(ranks[0][0][i][::2]), "all say the same"
         together.append((ranks[0][0][i][0], flat, ranks[0][0][i][2]))
+    assert (been == len(batches)).all(), "each parameter is held by one partition"
     return together, [peers for _, _, peers in ranks]
 
 
@@ -75,11 +78,6 @@ def _largest(batches):
     return max(batch.size for batch in batches)
 
 
-def _place(network, part, whole):
-    """Put a partition's flat vector to its places in the whole one, where nobody has been yet."""
-    first = 0
-    for interval in network.intervals:
-        assert np.isnan(whole[interval.start : interval.stop]).all()
-        whole[interval.start : interval.stop] = part[first : first + interval.size]
-        first += interval.size
-    assert first == part.size
+def _parts(network, flat):
+    """A partition's flat vector, interval by interval."""
+    return np.split(flat, np.cumsum([interval.size for interval in network.intervals])[:-1])

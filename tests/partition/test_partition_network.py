@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-from partition.cut_networks import a_batch, expect_equal, on_one_rank, on_partitions
+from partition.cut_networks import a_batch, expect_equal, on_one_rank, on_partitions, slices
 from partition.some_networks import NETWORKS, dense
 
 from distbelief.comm.endpoint import DeadlineExpired
 from distbelief.comm.sim import Cluster
-from distbelief.nn import Arena
+from distbelief.errors import UserError
+from distbelief.nn import Arena, Network, OneVsAllLogistic, SoftmaxCrossEntropy, SquaredError
+from distbelief.nn.initialisation import fill
 from distbelief.partition import PartitionedNetwork, Peers, Plan
 
 
@@ -84,10 +86,57 @@ def test_a_partition_that_dies_is_named_with_its_rank_and_the_layer(latency):
     assert any(word in str(told.value) for word in ("dense0", "dense1", "softmax"))
 
 
-def test_initial_values_are_those_of_one_rank_without_drawing_the_others():
-    """Told by the tests above, which would fail otherwise; here for a tensor of more than one block."""
-    from distbelief.nn.initialisation import fill
+@pytest.mark.parametrize("name", ["dense", "convolution"])
+def test_a_penalty_falls_on_each_weight_once(name):
+    layers, loss = NETWORKS[name]()
+    batch, plan, penalty = a_batch(layers, 4), Plan(layers, 3), 0.3
+    whole = Network(layers, 4, np.float64, loss, penalty)
+    parameters, gradient = Arena(whole.layout, float), Arena(whole.layout, float)
+    whole.initialise(parameters, 1)
+    truth = whole.gradient(parameters, batch, gradient)
 
+    def play(endpoint):
+        network = PartitionedNetwork(Peers(endpoint, range(3), 100.0), plan, 4, np.float64, loss, penalty)
+        mine, found = Arena(network.layout, float), Arena(network.layout, float)
+        network.initialise(mine, 1)
+        return network.gradient(mine, batch, found), found.flat, slices(network, gradient.flat)
+
+    for value, found, true in Cluster(3).run(play):
+        assert value == pytest.approx(truth, rel=1e-12)
+        np.testing.assert_allclose(found, true, rtol=0, atol=1e-12 * np.abs(true).max())
+
+
+def test_real_targets_have_a_squared_error_but_no_right_and_wrong():
+    layers, _ = dense()
+    batch = a_batch(layers, 5)
+    batch.labels = np.random.default_rng(0).standard_normal((9, 5))
+    found, _ = on_partitions(layers, 4, [batch], loss=SquaredError())
+    expect_equal(found, on_one_rank(layers, [batch], loss=SquaredError()), 1e-12)
+    assert found[0][2][1] is None
+
+
+@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), OneVsAllLogistic(), SquaredError()])
+def test_a_nan_is_everybodys_and_never_right(loss):
+    layers, _ = dense()
+    batch = a_batch(layers, 5)
+    batch.x_in[0, 1] = np.nan
+    found, _ = on_partitions(layers, 3, [batch], loss=loss)
+    truth = on_one_rank(layers, [batch], loss=loss)
+    assert np.isnan(found[0][0]) and np.isnan(truth[0][0])
+    assert found[0][2][1] == truth[0][2][1] and np.isnan(found[0][2][0])
+
+
+def test_a_loss_that_cannot_be_cut_is_refused():
+    class Odd(SoftmaxCrossEntropy.__base__):
+        pass
+
+    layers, _ = dense()
+    with pytest.raises(UserError, match="a loss of type Odd cannot be cut over partitions"):
+        Cluster(1).run(lambda e: PartitionedNetwork(Peers(e, [0], 1.0), Plan(layers, 1), 4, loss=Odd()))
+
+
+def test_any_part_of_a_tensor_begins_as_in_the_whole():
+    """Here for a tensor of more than one block; the tests above would tell for smaller ones."""
     whole = np.empty(200_000, np.float32)
     fill(whole, 7, "dense0.w", 0.5)
     for start, stop in ((0, 200_000), (1, 70_000), (65_537, 65_540), (131_071, 200_000)):
