@@ -192,7 +192,6 @@ def test_numbers_must_be_finite(path, setting):
         "stop",
         "run.folder",
         "data.train",
-        "data.train.labels",
         "data.held_out",
         "network.inputs",
         "network.layers",
@@ -209,6 +208,19 @@ def test_what_is_missing_is_named(tmp_path, key):
     (tmp_path / "c.toml").write_text(tomli_w.dumps(table))
     choices = ", expected one of: fixed, adagrad, momentum" if key == "rule.kind" else ""
     assert fault(tmp_path / "c.toml") == f"{key}: missing{choices}"
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        ("{}", "expected either inputs or generated, found {}"),
+        ("{inputs='a', labels='b', generated=3}", "expected either inputs or generated"),
+        ("{generated=3, labels='b'}", "expected no labels beside generated"),
+        ("{generated=0}", "expected int >= 1"),
+    ],
+)
+def test_examples_come_from_one_place(path, train, words):
+    assert words in fault(path, f"data.train={train}")
 
 
 def test_a_layer_without_outputs(path):

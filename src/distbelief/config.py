@@ -29,20 +29,29 @@ class Run(_Section):
     """Seconds that any rank waits for another before it says so and ends the job."""
 
 
-class Files(_Section):
-    """Two array files (IDX, IDX .gz, .npy, .npz:member) with as many examples of one as of the other."""
+class Examples(_Section):
+    """Where examples come from: `inputs` and `labels`, or `inputs` alone for pictures, or `generated` alone."""
 
-    inputs: str
-    """[examples, ...]; images [examples, H, W, C], or anything of as many numbers in that order."""
-    labels: str
-    """Classes, [examples]; for the squared error also real targets, [examples, outputs]."""
+    inputs: str | None = None
+    """An array file (IDX, IDX .gz, .npy, .npz:member, .h5:dataset), [examples, ...]: images [examples, H, W, C], or
+    anything of as many numbers in that order. Or a folder of pictures, with a folder in it for each class."""
+    labels: str | None = None
+    """An array file of as many classes, [examples]; for the squared error also real targets, [examples, outputs]."""
+    generated: Count | None = None
+    """So many examples are made up, of the network's shape and classes, with something to learn in them."""
+
+    def __post_init__(self):
+        if (self.inputs is None) == (self.generated is None):
+            raise ValueError("Expected either `inputs` or `generated`")
+        if self.generated is not None and self.labels is not None:
+            raise ValueError("Expected no `labels` beside `generated`")
 
 
 class Data(_Section):
-    train: Files
+    train: Examples
     held_out: Count
     """Training examples that are set aside for the evaluations during training."""
-    test: Files | None = None
+    test: Examples | None = None
     """Examples for one evaluation at the end, and for `distbelief evaluate`."""
     batch: Count = 32
     """Examples in a minibatch of one replica."""
@@ -157,10 +166,12 @@ def _blamed(path: str, settings: Sequence[str], key: str) -> str:
 def _resolve(config: Config) -> Config:
     """With absolute paths, so that the run's own copy means the same everywhere."""
 
-    def absolute(files: Files | None) -> Files | None:
-        return files and Files(_absolute(files.inputs), _absolute(files.labels))
-
     replace = msgspec.structs.replace
+
+    def absolute(examples: Examples | None) -> Examples | None:
+        paths = {name: getattr(examples, name, None) for name in ("inputs", "labels")}
+        return examples and replace(examples, **{name: path and _absolute(path) for name, path in paths.items()})
+
     data = replace(config.data, train=absolute(config.data.train), test=absolute(config.data.test))
     return replace(config, data=data, run=replace(config.run, folder=_absolute(config.run.folder)))
 

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from distbelief.config import Config, Files
-from distbelief.data import Batch, Batches, Dataset, held_out, open_dataset, part
+from distbelief.config import Config, Examples
+from distbelief.data import Batch, Batches, Generated, ImageFolder, Source, held_out, open_dataset, part
+from distbelief.errors import UserError
 from distbelief.nn import LOSSES, Network, build
 
 # Examples that an evaluation scores at once: between two of them rank 0 serves its shard.
@@ -23,7 +25,7 @@ class Experiment:
         network = config.network
         self._layers = build(network.layers, network.inputs, network.loss)
         self._train = self._open(config.data.train)
-        self._test = self._open(config.data.test) if config.data.test else None
+        self._test = self._open(config.data.test, stream=1) if config.data.test else None
         self._training, self._held_out = held_out(self._train.examples, config.data.held_out, config.seed)
 
     @property
@@ -49,12 +51,27 @@ class Experiment:
             return None
         return self._read(self._test, np.arange(self._test.examples), EVALUATION_BATCH).in_order()
 
-    def _open(self, files: Files) -> Dataset:
-        dataset = open_dataset(files.inputs, files.labels, targets=self._config.network.loss == "squared")
-        dataset.check(math.prod(self._layers[0].below), math.prod(self._layers[-1].shape))
-        return dataset
+    def _open(self, examples: Examples, stream: int = 0) -> Source:
+        """`stream`: keeps generated examples of one use apart from those of another."""
+        network = self._config.network
+        shape, outputs = self._layers[0].below, math.prod(self._layers[-1].shape)
+        if examples.generated is not None:
+            return Generated(examples.generated, shape, outputs, self.seed, stream)
+        if examples.labels is not None:
+            source = open_dataset(examples.inputs, examples.labels, targets=network.loss == "squared")
+        elif not Path(examples.inputs).is_dir():
+            raise UserError(f"{examples.inputs}: inputs without labels, expected labels, or a folder of pictures")
+        elif len(shape) != 3:
+            raise UserError(
+                f"{examples.inputs}: pictures for a network of inputs = {shape[0]}, expected inputs = "
+                "[height, width, channels]"
+            )
+        else:
+            source = ImageFolder(examples.inputs, shape)
+        source.check(math.prod(shape), outputs)
+        return source
 
-    def _read(self, dataset: Dataset, indices: np.ndarray, batch: int, stream: int = 0) -> Batches:
+    def _read(self, dataset: Source, indices: np.ndarray, batch: int, stream: int = 0) -> Batches:
         data, dtype = self._config.data, np.dtype(self._config.network.dtype)
         return Batches(
             dataset,

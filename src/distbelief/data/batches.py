@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distbelief.data.dataset import Dataset
 from distbelief.data.shuffle import random_order
+from distbelief.data.source import Source
 from distbelief.kernels import gather_columns
 
 
@@ -37,7 +37,7 @@ class Batches:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Source,
         indices: np.ndarray,
         batch_size: int,
         *,
@@ -55,7 +55,7 @@ class Batches:
         assert batch_size >= 1, batch_size
         # File order: what is read should not depend on how the caller listed it.
         self._indices = np.sort(np.asarray(indices, dtype=np.int64))
-        self._source_nf = dataset.source_nf
+        self._reader = dataset.reader()
         self._labels = dataset.labels
         self._batch_size = batch_size
         self._seed = seed
@@ -84,9 +84,12 @@ class Batches:
         return self._in_batches(self._indices)
 
     def _in_batches(self, indices: np.ndarray) -> Iterator[Batch]:
-        for start in range(0, len(indices), self._batch_size):
-            rows = indices[start : start + self._batch_size]
-            x_in = self._gather(self._source_nf, rows, self._scale, self._shift, self._inputs)
+        size = self._batch_size
+        for start in range(0, len(indices), size):
+            rows = indices[start : start + size]
+            source_nf, places = self._reader.read(rows)
+            self._reader.will_need(indices[start + size : start + 2 * size])  # comes in while this batch is used
+            x_in = self._gather(source_nf, places, self._scale, self._shift, self._inputs)
             if self._labels.ndim == 1:
                 yield Batch(x_in, self._labels[rows])
             else:

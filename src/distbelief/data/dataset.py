@@ -1,12 +1,13 @@
 """A labelled dataset: one array of inputs, one label for each."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from distbelief.data.arrays import read_array
+from distbelief.data.reader import ArrayReader
+from distbelief.data.source import Source
 from distbelief.errors import UserError
 
 # What the kernel that assembles batches reads as it is.
@@ -14,7 +15,7 @@ _INPUT_TYPES = (np.uint8, np.float32, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Source):
     """Inputs and labels that belong together; made by `open_dataset` or `dataset_of`, which check them.
 
     inputs: `[examples, ...]`, uint8, float32 or float64, C-contiguous, perhaps memory-mapped; never written to.
@@ -29,44 +30,16 @@ class Dataset:
     labels_name: str = "labels"
 
     @property
-    def examples(self) -> int:
-        """Number of examples."""
-        return len(self.inputs)
-
-    @property
-    def features(self) -> int:
-        """Numbers in one example: the product of the trailing dimensions."""
-        return math.prod(self.inputs.shape[1:])
+    def shape(self) -> tuple[int, ...]:
+        return self.inputs.shape[1:]
 
     @property
     def source_nf(self) -> np.ndarray:
         """The inputs as `[examples, features]`: a view, not a copy."""
         return self.inputs.reshape(self.examples, self.features)
 
-    def check(self, features: int, classes: int) -> None:
-        """Make sure that a network of `features` inputs and `classes` outputs can learn from this dataset.
-
-        Local. Raises UserError if an example or its targets have another width, or a label is outside 0..classes-1.
-        """
-        if self.features != features:
-            raise UserError(
-                f"{self.inputs_name}: an example has {self.features} numbers (shape {list(self.inputs.shape[1:])}), "
-                f"expected {features}, the inputs of the network"
-            )
-        if self.labels.ndim == 2:
-            if self.labels.shape[1] != classes:
-                raise UserError(
-                    f"{self.labels_name}: an example has {self.labels.shape[1]} targets, expected {classes}, "
-                    "the outputs of the network"
-                )
-            return
-        outside = (self.labels < 0) | (self.labels >= classes)
-        if outside.any():
-            first = int(outside.argmax())
-            raise UserError(
-                f"{self.labels_name}: label {self.labels[first]} at index {first}, "
-                f"expected 0 to {classes - 1} for a network of {classes} outputs"
-            )
+    def reader(self) -> ArrayReader:
+        return ArrayReader(self.source_nf)
 
 
 def open_dataset(inputs_path: str | Path, labels_path: str | Path, targets: bool = False) -> Dataset:
