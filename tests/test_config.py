@@ -48,7 +48,7 @@ def fault(path, *settings):
 
 def test_defaults(path):
     config = load(path)
-    assert config.seed == 0 and config.rule == Adagrad(0.1)
+    assert config.seed == 0 and config.rule == Adagrad(0.1) and config.procedure == "downpour"
     assert config.downpour.n_push == config.downpour.n_fetch == 1 and config.downpour.local_rate is None
     assert config.data.test is None and config.data.batch == 32 and (config.data.scale, config.data.shift) == (1, 0)
     assert config.network.layers[1].activation == "linear" and config.network.dtype == "float32"
@@ -170,6 +170,7 @@ def test_wrong_values_are_named_with_what_was_expected(path, setting, key, expec
         ("network.layers.1.kind=conv", ["dense"]),
         ("network.loss=hinge", ["softmax"]),
         ("network.dtype=float16", ["float32", "float64"]),
+        ("procedure=hogwild", ["downpour", "synchronous"]),
     ],
 )
 def test_words_that_are_no_choice_come_with_the_choices(path, setting, choices):

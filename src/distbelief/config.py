@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import tomli_w
 
-from distbelief.algorithms.settings import Count, Downpour, Evaluate, Seconds, Stop
+from distbelief.algorithms.settings import Count, Downpour, Evaluate, Procedure, Seconds, Stop
 from distbelief.errors import UserError
 from distbelief.explain import explain, stray_number
 from distbelief.nn import Inputs, LayerSpec, build
@@ -81,6 +81,8 @@ class Config(_Section):
     stop: Stop
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of the initial parameters, the held-out split and the order of examples."""
+    procedure: Procedure = "downpour"
+    """How several ranks train together. One rank trains serially."""
     downpour: Downpour = Downpour()
     server: Server = Server()
     evaluate: Evaluate = Evaluate()

@@ -104,12 +104,22 @@ class Reporter:
             f"loss {evaluation.loss:.4f}{accurate}{stale}"
         )
 
+    def warned(self, words: str) -> None:
+        """On stderr."""
+        self._clear()
+        _warn(words)
+
     def say(self, text: str) -> None:
         """Print one line, in place of the live line."""
+        self._clear()
+        print(text, file=self._out, flush=True)
+
+    def _clear(self) -> None:
+        """Wipe the live line."""
         if self._line:
             self._out.write("\r" + " " * self._line + "\r")
+            self._out.flush()
             self._line = 0
-        print(text, file=self._out, flush=True)
 
 
 class Forwarder:
@@ -119,6 +129,7 @@ class Forwarder:
         self._folder = folder
         self.progress = listener.progress
         self._evaluated = listener.evaluated
+        self.warned = getattr(listener, "warned", _warn)
 
     def evaluated(self, evaluation: Evaluation) -> None:
         if self._folder is not None:
@@ -126,6 +137,10 @@ class Forwarder:
         self._evaluated(evaluation)
 
     def say(self, text: str) -> None: ...
+
+
+def _warn(words: str) -> None:
+    print(f"distbelief: warning: {words}", file=sys.stderr, flush=True)
 
 
 def mean(values: list[float]) -> float:

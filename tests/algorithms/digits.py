@@ -7,6 +7,7 @@ import numpy as np
 import sklearn.datasets
 
 from distbelief.algorithms import downpour, serial
+from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.comm.sim import Cluster
 from distbelief.data import Batches, dataset_of, held_out, part
@@ -55,12 +56,16 @@ class Heard:
     def __init__(self):
         self.evaluations = []
         self.reports = []
+        self.warnings = []
 
     def progress(self, progress):
         self.reports.append(progress)
 
     def evaluated(self, evaluation):
         self.evaluations.append(evaluation)
+
+    def warned(self, words):
+        self.warnings.append(words)
 
 
 def train_serially(problem, rule, stop=Stop(epochs=1), evaluate=Evaluate()):
@@ -79,12 +84,13 @@ def train_in_simulator(
     evaluate: Evaluate = Evaluate(),
     timeout: float = math.inf,
     server: Server | None = None,
+    roles: Roles | None = None,
     **cluster,
 ):
     """Downpour on a simulated cluster: the outcomes by rank, what the coordinator heard, and the cluster."""
     heard = Heard()
     simulated = Cluster(ranks, **cluster)
-    roles = assign(ranks, shards)
+    roles = roles or assign(ranks, shards)
     outcomes = simulated.run(
         lambda endpoint: downpour.train(
             endpoint, roles, problem, rule, settings, stop, evaluate, heard, min(timeout, 1e6), server

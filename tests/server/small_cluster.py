@@ -50,7 +50,7 @@ def run(program, *, values, rule, shards, clients, pushes, settings=None, **clus
             window.free()
             return result
         start, stop = placement.intervals[number]
-        shard = Shard(placement.intervals[number], values[start:stop].copy(), rule, window, settings, clients)
+        shard = Shard(placement.intervals[number], values[start:stop].copy(), rule, window, settings, [0] * clients)
         endpoint.wait_all([endpoint.send(np.zeros(1), shards + c, 99) for c in range(clients)], TIMEOUT, "the clients")
         serve(endpoint, [Service(endpoint, shard, TIMEOUT, settings), _Until(shard, pushes)])
         told = window.local[: RECORD.itemsize].view(RECORD)[0]

@@ -172,6 +172,19 @@ def accrue(real[::1] parameters, real[::1] accrued, const real[::1] gradient, do
     return not stray
 
 
+def weigh(real[::1] gradient, double weight):
+    """gradient *= weight. Returns whether every number of the gradient was finite."""
+    cdef Py_ssize_t i, size = gradient.shape[0]
+    cdef real w = <real>weight, g
+    cdef int stray = 0
+    with nogil:
+        for i in range(size):
+            g = gradient[i]
+            gradient[i] = w * g
+            stray |= g - g != 0
+    return not stray
+
+
 def all_finite(const real[::1] values):
     """Whether no number of `values` is a NaN or infinite."""
     cdef Py_ssize_t i

@@ -16,7 +16,9 @@ from distbelief.algorithms.model import Model, Problem
 from distbelief.algorithms.progress import Listener, Outcome
 from distbelief.algorithms.replica import Replica
 from distbelief.algorithms.roles import Roles
+from distbelief.algorithms.serving import Serving
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
+from distbelief.algorithms.warmstart import clocks
 from distbelief.comm.endpoint import Endpoint
 from distbelief.nn.arena import Arena
 from distbelief.optim import Rule
@@ -47,13 +49,27 @@ def train(
     exposed = 0 if number is None else Shard.window_bytes(placement.intervals[number], model.dtype, server)
     window = endpoint.window(exposed)
     replica = roles.replicas.index(rank) if rank in roles.replicas else None
-    client = Client(endpoint, window, placement, roles.shards, model.dtype, timeout, server, replica)
-    orders = Orders(endpoint, roles.coordinator, timeout)
 
+    parts: list[Part] = []
+    if number is not None:
+        interval = placement.intervals[number]
+        values = _beginning(problem, model)[interval.start : interval.stop]
+        shard = Shard(interval, values, rule, window, server, clocks(downpour, len(roles.replicas)))
+        parts.append(Service(endpoint, shard, timeout, server))
+    coordinator = None
+    if rank == roles.coordinator:
+        reader = Client(endpoint, window, placement, roles.shards, model.dtype, timeout, server)
+        coordinator = Coordinator(endpoint, roles, reader, problem, downpour, stop, evaluate, timeout, listener)
+        parts.append(coordinator)
+    elif number is not None:
+        report(endpoint, roles.coordinator, timeout, READY)
+
+    here = Serving(endpoint, parts) if parts and replica is not None else endpoint
+    orders = Orders(here, roles.coordinator, timeout)
     if replica is not None:
         Replica(
-            endpoint,
-            client,
+            here,
+            Client(here, window, placement, roles.shards, model.dtype, timeout, server, replica),
             orders,
             roles.coordinator,
             replica,
@@ -66,23 +82,14 @@ def train(
             timeout,
             server.staleness.steps if isinstance(server.staleness, Bounded) else None,
         ).run()
-        orders.wait(END, GIVE_UP)
-    else:
-        parts: list[Part] = []
-        if number is not None:
-            interval = placement.intervals[number]
-            values = _beginning(problem, model)[interval.start : interval.stop]
-            shard = Shard(interval, values, rule, window, server, len(roles.replicas))
-            parts.append(Service(endpoint, shard, timeout, server))
-        if rank == roles.coordinator:
-            coordinator = Coordinator(endpoint, roles, client, problem, downpour, stop, evaluate, timeout, listener)
-            parts.append(coordinator)
+        if coordinator is None:
+            orders.wait(END, GIVE_UP)
         else:
-            report(endpoint, roles.coordinator, timeout, READY)
-            parts.append(orders)
-        serve(endpoint, parts)
+            here.serve()
+    else:
+        serve(endpoint, parts if coordinator is not None else [*parts, orders])
     window.free()
-    return coordinator.outcome if rank == roles.coordinator else Outcome(orders.failed)
+    return Outcome(orders.failed) if coordinator is None else coordinator.outcome
 
 
 def _beginning(problem: Problem, model: Model) -> np.ndarray:

@@ -51,6 +51,8 @@ class Evaluator:
             "staleness_max": fetch.records["staleness_max"].tolist(),
             "staleness_histogram": fetch.records["staleness_histogram"].tolist(),
             "updates": counts.tolist(),
+            # One shard's count as it was before, another's as it was after: no update in between makes a drift.
+            "drift": max(int(counts.max() - self._client.records()["count"].min()), 0),
         }
         held_out = self._problem.held_out()
         loss, accuracy = yield from scoring(self._model, self._fetched, held_out, self._endpoint.charge)

@@ -42,6 +42,8 @@ class Evaluation:
     """Per shard: bucket b counts the updates of staleness b, the last bucket those of more, too."""
     updates: list[int] = field(default_factory=list)
     """Per shard: the updates it has applied."""
+    drift: int = 0
+    """By how many updates at least one shard was ahead of another."""
     bytes_fetched: int = 0
     bytes_pushed: int = 0
     seconds_fetching: float = 0.0
@@ -87,3 +89,7 @@ class Listener(Protocol):
     def progress(self, progress: Progress) -> None: ...
 
     def evaluated(self, evaluation: Evaluation) -> None: ...
+
+    def warned(self, words: str) -> None:
+        """Something is odd, and training goes on. A listener of a user's own may do without."""
+        ...

@@ -16,7 +16,7 @@ from distbelief.kernels.pooling import POOLINGS, pool_backward, pool_forward
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.softmax_band import softmax_band, softmax_band_gradient, softmax_band_score
 from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
-from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from
+from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from, weigh
 
 __all__ = [
     "ACTIVATIONS",
@@ -54,5 +54,6 @@ __all__ = [
     "squared_error",
     "squared_error_of_classes",
     "step_from",
+    "weigh",
     "widen",
 ]

@@ -1,5 +1,7 @@
 """A shard: an interval of the parameters, its update rule's state, and a record of its updates."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from distbelief.comm.endpoint import Window
@@ -26,9 +28,12 @@ class Shard:
         rule: Rule,
         window: Window,
         settings: Server | None = None,
-        replicas: int = 1,
+        clocks: Sequence[int] = (0,),
     ):
-        """`values`: the interval's first parameters, shape (interval.size,). Local."""
+        """`values`: the interval's first parameters, shape (interval.size,). Local.
+
+        `clocks`: of each replica, before its first push.
+        """
         settings = settings or Server()
         self.interval = interval
         self._window = window
@@ -44,7 +49,7 @@ class Shard:
         self._schedule = settings.schedule
         self._staleness = settings.staleness
         self._fetched: dict[int, np.ndarray] = {}  # by replica, for delay compensation
-        self._clocks = np.zeros(replicas, np.int64)
+        self._clocks = np.array(clocks, np.int64)
         window.sync()
 
     @staticmethod
@@ -66,7 +71,7 @@ class Shard:
     def apply(self, gradient: np.ndarray, fetched_count: int, replica: int = 0, clock: int = 0) -> None:
         """Apply a gradient, shape (interval.size,), computed from parameters fetched at `fetched_count`. Local.
 
-        `clock`: the steps that the replica has taken.
+        `clock`: how far the replica has come.
         """
         stale = self.count - fetched_count
         factor = self._schedule.factor(self.count)
