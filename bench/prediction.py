@@ -136,7 +136,7 @@ def plot(found: dict, path: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Predicted speed-up of model parallelism, in the simulator.")
     parser.add_argument("--nets", nargs="+", choices=sorted(NETWORKS), default=list(NETWORKS))
-    parser.add_argument("--partitions", nargs="+", type=int, default=[2, 4, 8, 16, 32, 64, 81, 128])
+    parser.add_argument("--partitions", nargs="+", type=int, default=[2, 4, 8, 16, 32, 81, 128])
     parser.add_argument("--gbits", nargs="+", type=int, choices=sorted(LATENCY), default=list(LATENCY))
     parser.add_argument("--batch", type=int, help="examples in a minibatch (default: the example's)")
     parser.add_argument("--repetitions", type=int, default=5, help="of each measurement; the least counts")

@@ -19,8 +19,6 @@ Seconds = Callable[[Layer, int, int], float]
 """seconds(layer, position, n): of a forward pass of a layer, or a cut of it, on n examples; backwards it takes twice
 as long."""
 
-STEPS = 2  # the first one fills the pipes
-
 
 def predict(
     layers: Sequence[Layer],
@@ -34,7 +32,7 @@ def predict(
     memory_bandwidth: float = 10e9,
     dtype: np.dtype | type = np.float32,
 ) -> float:
-    """Seconds of one gradient of `n` examples on as many ranks as `partitions`. Local.
+    """Seconds of one gradient of `n` examples on as many ranks as `partitions`, until the last has it. Local.
 
     Bandwidths in bytes/s, latency in seconds, of links that the ranks have to themselves. Partitions may be left
     without rows of a layer: they wait, which a real run refuses to do.
@@ -56,10 +54,8 @@ def predict(
         parameters, gradient = Arena(network.layout, dtype), Arena(network.layout, dtype)
         batch = SimpleNamespace(x_in=allocate(network.features.size * n, network.dtype), labels=np.zeros(n, np.int64))
         batch.x_in = batch.x_in.reshape(network.features.size, n)
-        for _ in range(STEPS):
-            began = endpoint.clock()
-            network.gradient(parameters, batch, gradient)
-        return endpoint.clock() - began
+        network.gradient(parameters, batch, gradient)
+        return endpoint.clock()
 
     # One operation a second: what a layer charges for is its seconds.
     cluster = Cluster(
