@@ -29,7 +29,7 @@ ALONE, TOLD = 50, 51  # tags
 
 
 def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
-    config = load(EXAMPLES / f"{NETWORKS[arguments.net]}.toml")
+    config = load(arguments.config or EXAMPLES / f"{NETWORKS[arguments.net]}.toml")
     layers = build(config.network.layers, config.network.inputs, config.network.loss)
     n = arguments.batch or config.data.batch
     plan = Plan(layers, endpoint.size)
@@ -52,7 +52,7 @@ def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
     one_s, many_s = (statistics.median(times[arguments.steps :]) for times in (one, many))
     least = 2 * _least(plan) * n * 4 * arguments.steps
     print(
-        f"{arguments.net}, minibatches of {n}: {one_s * 1e3:.1f} ms on one rank, {many_s * 1e3:.1f} ms on {len(peers)}"
+        f"{arguments.config or arguments.net}, minibatches of {n}: {one_s * 1e3:.1f} ms on one rank, {many_s * 1e3:.1f} ms on {len(peers)}"
     )
     return {
         "examples": n,
@@ -107,6 +107,7 @@ def _meet(endpoint: Endpoint, tag: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A step of a network on P ranks against one rank.")
     parser.add_argument("--net", choices=sorted(NETWORKS), default="image80m")
+    parser.add_argument("--config", metavar="CONFIG", help="instead of --net: the network of a configuration")
     parser.add_argument("--partitions", metavar="P", type=job.count, default=2, help="ranks: mpirun -n P")
     parser.add_argument("--batch", metavar="N", type=job.count, help="examples in a minibatch (default: the example's)")
     parser.add_argument("--steps", metavar="K", type=job.count, default=3, help="steps timed in each turn")
