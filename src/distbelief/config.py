@@ -75,6 +75,8 @@ class Network(_Section):
     penalty: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Adds penalty/2 times the sum of all squared weights to the loss of a minibatch."""
     dtype: Literal["float32", "float64"] = "float32"
+    partitions: Count = 1
+    """Ranks that each replica is cut over."""
 
 
 class Config(_Section):

@@ -15,6 +15,7 @@ from distbelief.kernels.normalisation import PLANES, normalise_backward, normali
 from distbelief.kernels.penalty import l2_penalty
 from distbelief.kernels.pooling import POOLINGS, pool_backward, pool_forward
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
+from distbelief.kernels.softmax_band import softmax_band, softmax_band_gradient, softmax_band_score
 from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
 from distbelief.kernels.threads import use_threads, used_threads
 from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from, weigh
@@ -51,6 +52,9 @@ __all__ = [
     "pool_forward",
     "product",
     "sgd",
+    "softmax_band",
+    "softmax_band_gradient",
+    "softmax_band_score",
     "softmax_cross_entropy",
     "softmax_score",
     "squared_error",

@@ -1,13 +1,13 @@
 """A network on one rank: a chain of layers and a loss. It has no idea of others."""
 
 import math
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
+from distbelief.nn.initialisation import fill
 from distbelief.nn.layers import Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
 from distbelief.nn.memory import Buffers, Memory, Views
@@ -54,16 +54,10 @@ class Network:
         return Memory(parameters, parameters, buffers.activations, buffers.errors, buffers.scratch_bytes)
 
     def initialise(self, parameters: Arena, seed: int) -> None:
-        """Fill `parameters` with the beginning that `seed` names, the same on every rank and machine. Local.
-
-        Each tensor has a random stream of its own, by name. Drawn in float64, so that float32 and float64
-        networks begin alike, and from raw output, the part of NumPy's generators that never changes.
-        """
+        """Fill `parameters` with the beginning that `seed` names, the same on every rank and machine. Local."""
         for layer in self.layers:
-            for name, shape in layer.shapes.items():
-                stream = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()),))
-                raw = np.random.Philox(stream).random_raw(shape)
-                parameters[name][...] = ((raw >> np.uint64(11)) * 2.0**-52 - 1) * layer.spread(name)
+            for name in layer.shapes:
+                fill(parameters[name].reshape(-1), seed, name, layer.spread(name))
 
     def gradient(self, parameters: Arena, batch, gradient: Arena) -> float:
         """The mean loss over `batch` (x_in [inputs, n], labels); overwrites `gradient`. Local."""
