@@ -18,7 +18,7 @@ from distbelief.experiment import Experiment
 from distbelief.launch.agreement import Elsewhere, agree, expect_same
 from distbelief.launch.crowding import crowding
 from distbelief.launch.roles import assign
-from distbelief.launch.world import world
+from distbelief.launch.world import promised_rank, world
 from distbelief.optim import Rule
 from distbelief.processor import prepare
 from distbelief.report import PARAMETERS, Forwarder, Reporter, RunFolder, mean
@@ -58,7 +58,9 @@ def train(path: str, settings: list[str]) -> int:
 
     def describe() -> Job:
         config = load(path, settings)
-        prepare(config.run.threads, config.run.blas)
+        words = prepare(config.run.threads, config.run.blas, config.network.dtype)
+        if words and promised_rank() == 0:
+            print(words, flush=True)
         experiment = Experiment(config)
         return Job(
             experiment,
