@@ -121,7 +121,8 @@ def main() -> None:
         sys.exit(f"{parser.prog}: --against {arguments.against}: not installed, expected it as by `make bench-env`")
     batch = arguments.batch or (128 if arguments.net == "speech" else 32)
     try:
-        prepare(arguments.threads, arguments.blas)
+        if words := prepare(arguments.threads, arguments.blas, arguments.dtype):
+            print(words)
     except UserError as error:
         sys.exit(f"{parser.prog}: {error}")
 

@@ -74,7 +74,8 @@ class Network(_Section):
     loss: Literal["softmax", "logistic", "squared"] = "softmax"
     penalty: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Adds penalty/2 times the sum of all squared weights to the loss of a minibatch."""
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    """bfloat16: dense layers compute in it, parameters and gradients stay float32."""
     partitions: Count = 1
     """Ranks that each replica is cut over."""
 

@@ -35,7 +35,7 @@ class Experiment:
     def model(self) -> Network:
         """A new network with buffers for minibatches and evaluation batches."""
         network, batch = self._config.network, max(self._config.data.batch, EVALUATION_BATCH)
-        return Network(self._layers, batch, np.dtype(network.dtype), LOSSES[network.loss](), network.penalty)
+        return Network(self._layers, batch, network.dtype, LOSSES[network.loss](), network.penalty)
 
     def batches(self, replica: int, replicas: int) -> Batches:
         """The minibatches of one replica's part; raises UserError if the part is empty."""
@@ -78,7 +78,8 @@ class Experiment:
         return source
 
     def _read(self, dataset: Source, indices: np.ndarray, batch: int, stream: int = 0) -> Batches:
-        data, dtype = self._config.data, np.dtype(self._config.network.dtype)
+        data, dtype = self._config.data, self._config.network.dtype
+        dtype = np.dtype(np.float32 if dtype == "bfloat16" else dtype)
         return Batches(
             dataset,
             indices,

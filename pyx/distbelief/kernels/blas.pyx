@@ -8,6 +8,7 @@ from scipy.linalg cimport cython_blas
 from distbelief.kernels.threads cimport band_start, bands_of
 
 sgemm = <sgemm_pointer>cython_blas.sgemm
+gemm16 = NULL
 
 
 def use_sgemm(size_t address=0):
@@ -17,6 +18,12 @@ def use_sgemm(size_t address=0):
     """
     global sgemm
     sgemm = <sgemm_pointer><uintptr_t>address if address else <sgemm_pointer>cython_blas.sgemm
+
+
+def use_gemm16(size_t address=0):
+    """Compute bfloat16 products with the cblas_gemm_bf16bf16f32 at `address`, 32-bit integers. 0: widen them for sgemm."""
+    global gemm16
+    gemm16 = <gemm16_pointer><uintptr_t>address
 
 
 def product(bint transpose_a, bint transpose_b, const real[:, ::1] a, const real[:, ::1] b, real[:, ::1] out):

@@ -6,9 +6,10 @@ releases the GIL.
 
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
-from distbelief.kernels.blas import product, use_sgemm
+from distbelief.kernels.blas import product, use_gemm16, use_sgemm
 from distbelief.kernels.convolution import convolution_backward, convolution_forward, convolution_scratch
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.kernels.dense_bfloat16 import dense_bfloat16_backward, dense_bfloat16_forward, dense_bfloat16_scratch
 from distbelief.kernels.local import local_backward, local_forward, local_scratch
 from distbelief.kernels.logistic import logistic_loss
 from distbelief.kernels.normalisation import PLANES, normalise_backward, normalise_forward
@@ -35,6 +36,9 @@ __all__ = [
     "convolution_scratch",
     "count_right",
     "dense_backward",
+    "dense_bfloat16_backward",
+    "dense_bfloat16_forward",
+    "dense_bfloat16_scratch",
     "dense_forward",
     "gather_columns",
     "gram",
@@ -60,6 +64,7 @@ __all__ = [
     "squared_error",
     "squared_error_of_classes",
     "step_from",
+    "use_gemm16",
     "use_sgemm",
     "use_threads",
     "used_threads",

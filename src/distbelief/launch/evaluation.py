@@ -19,7 +19,7 @@ def evaluate(folder: str) -> tuple[str, float, float]:
     if not (Path(folder) / CONFIG).exists():
         raise UserError(f"{folder}: not a run's folder, it has no {CONFIG}")
     config = load(Path(folder) / CONFIG)
-    prepare(config.run.threads, config.run.blas)
+    prepare(config.run.threads, config.run.blas, config.network.dtype)
     experiment = Experiment(config)
     model = experiment.model()
     parameters = checkpoint.load(Path(folder) / PARAMETERS, model.layout, model.dtype)

@@ -11,7 +11,7 @@ from distbelief.launch.agreement import Elsewhere, agree, expect_same
 from distbelief.launch.crowding import crowding
 from distbelief.launch.job import Job
 from distbelief.launch.procedures import chosen
-from distbelief.launch.world import world
+from distbelief.launch.world import promised_rank, world
 from distbelief.processor import prepare
 from distbelief.report import PARAMETERS, Forwarder, Reporter, RunFolder, mean
 
@@ -24,7 +24,9 @@ def train(path: str, settings: list[str]) -> int:
 
     def describe() -> Job:
         config = load(path, settings)
-        prepare(config.run.threads, config.run.blas)
+        words = prepare(config.run.threads, config.run.blas, config.network.dtype)
+        if words and promised_rank() == 0:
+            print(words, flush=True)
         experiment = Experiment(config)
         return Job(
             experiment,

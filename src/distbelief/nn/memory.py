@@ -18,6 +18,7 @@ class Memory(NamedTuple):
     """Bytes that a network takes for training."""
 
     parameters: int
+    """With their copies in bfloat16."""
     gradients: int
     activations: int
     """The outputs of all layers."""
@@ -48,14 +49,23 @@ class Buffers:
     is one place for all.
     """
 
-    def __init__(self, layers: Sequence[Layer], loss: Loss, batch: int, dtype: np.dtype):
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        loss: Loss,
+        batch: int,
+        dtype: np.dtype,
+        outputs: Sequence[np.dtype] | None = None,
+    ):
+        """`outputs`: the types of the layers' outputs and of the gradients by them, where they are not all `dtype`."""
         self._layers = layers
         self._dtype = dtype
+        self._outputs = outputs or [dtype] * len(layers)
         self._views: dict[int, Views] = {}
-        self.activations = sum(self._bytes(math.prod(layer.shape) * batch) for layer in layers)
+        self.activations = sum(self._sizes(batch))
         *_, self._far = self._places(batch)
         self.errors = self._far - self.activations
-        needed = [self._bytes(layer.scratch(batch)) for layer in layers]
+        needed = [_whole_lines(layer.scratch(batch) * dtype.itemsize) for layer in layers]
         kept = [size if layer.keeps_scratch else 0 for layer, size in zip(layers, needed, strict=True)]
         others = [size for layer, size in zip(layers, needed, strict=True) if not layer.keeps_scratch]
         shared = max(_whole_lines(8 * loss.scratch(batch)), *others, 0)
@@ -82,14 +92,15 @@ class Buffers:
     def _make(self, n: int) -> Views:
         shapes = [(*layer.shape, n) for layer in self._layers]
         begins, nears, _ = self._places(n)
-        fars = [self._far - self._bytes(math.prod(shape)) for shape in shapes]
-        y = [self._array(*place) for place in zip(begins, shapes, strict=True)]
-        dy = [self._array(fars[i] if i % 2 else nears[i], shape) for i, shape in enumerate(shapes)]
+        fars = [self._far - size for size in self._sizes(n)]
+        y = [self._array(*place) for place in zip(begins, shapes, self._outputs, strict=True)]
+        starts = [fars[i] if i % 2 else nears[i] for i in range(len(shapes))]
+        dy = [self._array(*place) for place in zip(starts, shapes, self._outputs, strict=True)]
         return Views(y, dy, np.empty((0, *self._layers[0].below[1:], n), self._dtype))
 
     def _places(self, n: int) -> tuple[list[int], list[int], int]:
         """Where each output begins, where its error may: behind the output above; and the bytes of it all."""
-        sizes = [self._bytes(math.prod(layer.shape) * n) for layer in self._layers]
+        sizes = self._sizes(n)
         ends = list(itertools.accumulate(sizes))
         nears = [*ends[1:], ends[-1]]
         far = max(map(sum, zip(nears, sizes, strict=True)))
@@ -97,12 +108,14 @@ class Buffers:
             far = max(far, nears[i] + sizes[i] + max(sizes[max(0, i - 1) : i] + sizes[i + 1 : i + 2], default=0))
         return [0, *ends[:-1]], nears, far
 
-    def _array(self, start: int, shape: tuple[int, ...]) -> np.ndarray:
-        stop = start + math.prod(shape) * self._dtype.itemsize
-        return self._arena[start:stop].view(self._dtype).reshape(shape)
+    def _array(self, start: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        stop = start + math.prod(shape) * dtype.itemsize
+        return self._arena[start:stop].view(dtype).reshape(shape)
 
-    def _bytes(self, elements: int) -> int:
-        return _whole_lines(elements * self._dtype.itemsize)
+    def _sizes(self, n: int) -> list[int]:
+        """Bytes of each layer's output."""
+        elements = [math.prod(layer.shape) * n for layer in self._layers]
+        return [_whole_lines(size * dtype.itemsize) for size, dtype in zip(elements, self._outputs, strict=True)]
 
 
 def _whole_lines(size: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
 from distbelief.nn.initialisation import fill
-from distbelief.nn.layers import Layer
+from distbelief.nn.layers import BFLOAT16, Dense, DenseBfloat16, Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
 from distbelief.nn.memory import Buffers, Memory, Views
 
@@ -24,11 +24,14 @@ class Network:
         self,
         layers: Sequence[Layer],
         batch: int,
-        dtype: np.dtype | type = np.float32,
+        dtype: np.dtype | type | str = np.float32,
         loss: Loss | None = None,
         penalty: float = 0.0,
     ):
-        """`loss`: SoftmaxCrossEntropy, unless another is given.
+        """`dtype`: float32 or float64; or "bfloat16": parameters, gradient and inputs are float32, dense layers compute
+        in bfloat16 (layers.DenseBfloat16) and hand it to each other, and others compute in float32.
+
+        `loss`: SoftmaxCrossEntropy, unless another is given.
 
         `penalty`: adds penalty/2 times the sum of the squares of all weights (not biases) to the loss of a minibatch,
         once, and its gradient to the gradient. A score is without it.
@@ -36,22 +39,25 @@ class Network:
         for below, above in zip(layers, layers[1:], strict=False):
             if below.shape != above.below:
                 raise ValueError(f"{above.name} takes {list(above.below)}, {below.name} gives {list(below.shape)}")
-        self.layers = list(layers)
         self.batch = batch
-        self.dtype = np.dtype(dtype)
+        narrow = dtype == "bfloat16"
+        self.layers = [DenseBfloat16(layer) if narrow and isinstance(layer, Dense) else layer for layer in layers]
+        self.dtype = np.dtype(np.float32 if narrow else dtype)
         self.inputs = math.prod(layers[0].below)
         self.classes = math.prod(layers[-1].shape)
         self.layout = Layout({name: shape for layer in layers for name, shape in layer.shapes.items()})
         self._loss = loss or SoftmaxCrossEntropy()
         self._loss.check(self.classes)
         self._penalty = penalty
-        self._buffers = Buffers(self.layers, self._loss, batch, self.dtype)
+        self._buffers = Buffers(self.layers, self._loss, batch, self.dtype, self._outputs())
 
     @property
     def memory(self) -> Memory:
         """The bytes that training takes, this network's buffers and parameters and gradient to go with them."""
         parameters, buffers = self.layout.size * self.dtype.itemsize, self._buffers
-        return Memory(parameters, parameters, buffers.activations, buffers.errors, buffers.scratch_bytes)
+        copies = sum(layer.copy_bytes for layer in self.layers if isinstance(layer, DenseBfloat16))
+        scratch = buffers.scratch_bytes - copies
+        return Memory(parameters + copies, parameters, buffers.activations, buffers.errors, scratch)
 
     def initialise(self, parameters: Arena, seed: int) -> None:
         """Fill `parameters` with the beginning that `seed` names, the same on every rank and machine. Local."""
@@ -89,6 +95,11 @@ class Network:
             layer.forward(parameters, below, y, scratch)
             below = y
         return first, views
+
+    def _outputs(self) -> list[np.dtype]:
+        """The types of the layers' outputs: bfloat16 from one layer in bfloat16 to the next."""
+        narrow = [isinstance(layer, DenseBfloat16) for layer in self.layers] + [False]
+        return [BFLOAT16 if narrow[i] and narrow[i + 1] else self.dtype for i in range(len(self.layers))]
 
     def _penalise(self, parameters: Arena, gradient: Arena) -> float:
         """Adds the penalty's gradient to `gradient`; returns the penalty."""
