@@ -13,6 +13,7 @@ from distbelief.errors import UserError
 from distbelief.explain import explain, stray_number
 from distbelief.nn import Inputs, LayerSpec, build
 from distbelief.optim import Rule
+from distbelief.processor.prepare import Blas
 from distbelief.server.settings import Server
 
 
@@ -27,6 +28,10 @@ class Run(_Section):
     """Replace a run that the folder already holds."""
     timeout: Seconds = 300.0
     """Seconds that any rank waits for another before it says so and ends the job."""
+    threads: Count = 1
+    """Cores that each rank uses."""
+    blas: Blas = "scipy"
+    """Whose float32 matrix products dense layers use: SciPy's, or MKL's (the extra `mkl`)."""
 
 
 class Files(_Section):

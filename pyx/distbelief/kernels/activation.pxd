@@ -1,8 +1,6 @@
 # Activations of one row of outputs, applied where the row is still in the cache.
 
-cimport cython
-from libc.math cimport exp, expf, tanh, tanhf
-
+from distbelief.kernels.exponential cimport hyperbolic_tangent, logistic
 from distbelief.kernels.real cimport real
 
 cdef enum:
@@ -10,22 +8,6 @@ cdef enum:
     SIGMOID = 1
     TANH = 2
     RELU = 3
-
-
-@cython.cdivision(True)
-cdef inline real _sigmoid(real z) noexcept nogil:
-    # exp(-z) overflows to infinity for very negative z, and 1/(1 + inf) is the right 0.
-    if real is float:
-        return <real>1 / (<real>1 + expf(-z))
-    else:
-        return <real>1 / (<real>1 + exp(-z))
-
-
-cdef inline real _tanh(real z) noexcept nogil:
-    if real is float:
-        return tanhf(z)
-    else:
-        return tanh(z)
 
 
 cdef inline void activate(real *y, real bias, Py_ssize_t n, int activation) noexcept nogil:
@@ -37,10 +19,10 @@ cdef inline void activate(real *y, real bias, Py_ssize_t n, int activation) noex
             y[j] = y[j] + bias
     elif activation == SIGMOID:
         for j in range(n):
-            y[j] = _sigmoid(y[j] + bias)
+            y[j] = logistic[real](y[j] + bias)
     elif activation == TANH:
         for j in range(n):
-            y[j] = _tanh(y[j] + bias)
+            y[j] = hyperbolic_tangent[real](y[j] + bias)
     else:
         for j in range(n):
             z = y[j] + bias

@@ -1,9 +1,14 @@
-# Matrix products on row-major data, through whatever BLAS the site's SciPy uses.
+# Matrix products on row-major data: by the BLAS that the site's SciPy uses, or in float32 by another one (blas.pyx).
 # A row-major [r, c] array is a column-major [c, r] one to BLAS, so operands swap places.
 
-from scipy.linalg.cython_blas cimport dgemm, sgemm
+from scipy.linalg.cython_blas cimport dgemm
 
 from distbelief.kernels.real cimport real
+
+ctypedef void (*sgemm_pointer)(char *transa, char *transb, int *m, int *n, int *k, float *alpha, float *a, int *lda,
+                               float *b, int *ldb, float *beta, float *c, int *ldc) noexcept nogil
+
+cdef sgemm_pointer sgemm
 
 
 cdef inline void gemm(char transpose_a, char transpose_b, int rows, int columns, int inner,

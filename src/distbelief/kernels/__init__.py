@@ -6,6 +6,7 @@ releases the GIL.
 
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
+from distbelief.kernels.blas import product, use_sgemm
 from distbelief.kernels.convolution import convolution_backward, convolution_forward, convolution_scratch
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
 from distbelief.kernels.local import local_backward, local_forward, local_scratch
@@ -15,6 +16,7 @@ from distbelief.kernels.penalty import l2_penalty
 from distbelief.kernels.pooling import POOLINGS, pool_backward, pool_forward
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
+from distbelief.kernels.threads import use_threads, used_threads
 from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from
 
 __all__ = [
@@ -44,11 +46,15 @@ __all__ = [
     "normalise_forward",
     "pool_backward",
     "pool_forward",
+    "product",
     "sgd",
     "softmax_cross_entropy",
     "softmax_score",
     "squared_error",
     "squared_error_of_classes",
     "step_from",
+    "use_sgemm",
+    "use_threads",
+    "used_threads",
     "widen",
 ]

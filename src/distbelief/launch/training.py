@@ -16,9 +16,11 @@ from distbelief.config import load
 from distbelief.errors import UserError
 from distbelief.experiment import Experiment
 from distbelief.launch.agreement import Elsewhere, agree, expect_same
+from distbelief.launch.crowding import crowding
 from distbelief.launch.roles import assign
 from distbelief.launch.world import world
 from distbelief.optim import Rule
+from distbelief.processor import prepare
 from distbelief.report import PARAMETERS, Forwarder, Reporter, RunFolder, mean
 from distbelief.server import Server
 
@@ -56,6 +58,7 @@ def train(path: str, settings: list[str]) -> int:
 
     def describe() -> Job:
         config = load(path, settings)
+        prepare(config.run.threads, config.run.blas)
         experiment = Experiment(config)
         return Job(
             experiment,
@@ -78,9 +81,12 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
     """
     endpoint = world()
     if endpoint is None or endpoint.size == 1:
-        return _train_serially(_prepare(describe, 0, 1), listener)
+        job = _prepare(describe, 0, 1)
+        _warn(crowding(endpoint), listener)
+        return _train_serially(job, listener)
     job = agree(endpoint, lambda: _prepare(describe, endpoint.rank, endpoint.size))
     expect_same(endpoint, _summary(job))
+    _warn(crowding(endpoint), listener)
     return _train_by_downpour(endpoint, job, listener)
 
 
@@ -100,6 +106,11 @@ def _prepare(describe: Callable[[], Job], rank: int, ranks: int) -> Job:
         if shards > parameters:
             raise UserError(f"server.shards: {shards} shards for {parameters} parameters, expected fewer")
     return job
+
+
+def _warn(words: str | None, listener: Listener | None) -> None:
+    if words is not None and listener is None:
+        print(words, flush=True)
 
 
 def _summary(job: Job) -> str:
