@@ -1,7 +1,7 @@
 """A network on one rank: a chain of layers and a loss. It has no idea of others."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from distbelief.nn.initialisation import fill
 from distbelief.nn.layers import BFLOAT16, Dense, DenseBfloat16, Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
 from distbelief.nn.memory import Buffers, Memory, Views
+
+Hook = Callable[..., None]
+"""Called with names of tensors."""
 
 
 class Network:
@@ -65,15 +68,25 @@ class Network:
             for name in layer.shapes:
                 fill(parameters[name].reshape(-1), seed, name, layer.spread(name))
 
-    def gradient(self, parameters: Arena, batch, gradient: Arena) -> float:
-        """The mean loss over `batch` (x_in [inputs, n], labels); overwrites `gradient`. Local."""
-        x, views = self._forward(parameters, batch.x_in)
+    def gradient(
+        self, parameters: Arena, batch, gradient: Arena, needed: Hook | None = None, produced: Hook | None = None
+    ) -> float:
+        """The mean loss over `batch` (x_in [inputs, n], labels); overwrites `gradient`. Local.
+
+        `needed(*names)` is called before a layer computes with its tensors, `produced(*names)` once their gradients are
+        final; if the loss over the batch is not finite, not at all.
+        """
+        x, views = self._forward(parameters, batch.x_in, needed)
         y, dy = views.y, views.dy
         loss = self._loss.gradient(self._flat(y[-1]), batch.labels, self._flat(dy[-1]), self._buffers.loss_scratch)
-        for i in reversed(range(len(self.layers))):
+        penalty, finite = 0.0, math.isfinite(loss)
+        for i, layer in reversed(list(enumerate(self.layers))):
             below, error_below = (y[i - 1], dy[i - 1]) if i else (x, views.nothing)
-            self.layers[i].backward(parameters, below, y[i], dy[i], gradient, error_below, self._buffers.scratch[i])
-        return loss + self._penalise(parameters, gradient)
+            layer.backward(parameters, below, y[i], dy[i], gradient, error_below, self._buffers.scratch[i])
+            penalty += self._penalise(layer, parameters, gradient)
+            if produced is not None and finite:
+                produced(*layer.shapes)
+        return loss + penalty
 
     def score(self, parameters: Arena, batch) -> tuple[float, int | None]:
         """The sum of the losses over `batch`, and how many of its examples are classified rightly. Local."""
@@ -84,7 +97,7 @@ class Network:
         """Floating-point operations of one forward pass over `examples`; a gradient takes three times that."""
         return sum(layer.flops(examples) for layer in self.layers)
 
-    def _forward(self, parameters: Arena, x_in: np.ndarray) -> tuple[np.ndarray, Views]:
+    def _forward(self, parameters: Arena, x_in: np.ndarray, needed: Hook | None = None) -> tuple[np.ndarray, Views]:
         """The inputs in the first layer's shape, and the arrays of the step, of which y is filled."""
         n = x_in.shape[1]
         if n > self.batch:
@@ -92,6 +105,8 @@ class Network:
         views = self._buffers.views(n)
         first = below = x_in.reshape(*self.layers[0].below, n)
         for layer, y, scratch in zip(self.layers, views.y, self._buffers.scratch, strict=True):
+            if needed is not None:
+                needed(*layer.shapes)
             layer.forward(parameters, below, y, scratch)
             below = y
         return first, views
@@ -101,12 +116,12 @@ class Network:
         narrow = [isinstance(layer, DenseBfloat16) for layer in self.layers] + [False]
         return [BFLOAT16 if narrow[i] and narrow[i + 1] else self.dtype for i in range(len(self.layers))]
 
-    def _penalise(self, parameters: Arena, gradient: Arena) -> float:
-        """Adds the penalty's gradient to `gradient`; returns the penalty."""
+    def _penalise(self, layer: Layer, parameters: Arena, gradient: Arena) -> float:
+        """Adds the gradient of the penalty on a layer's weights to `gradient`; returns the penalty."""
         if self._penalty == 0:
             return 0.0
-        names = [name for layer in self.layers for name in layer.weights]
-        return sum(l2_penalty(parameters[w].reshape(-1), self._penalty, gradient[w].reshape(-1)) for w in names)
+        weights = [(parameters[name].reshape(-1), gradient[name].reshape(-1)) for name in layer.weights]
+        return sum(l2_penalty(w, self._penalty, dw) for w, dw in weights)
 
     def _flat(self, z: np.ndarray) -> np.ndarray:
         """The last layer's outputs, or their gradients, as the loss sees them: [classes, n]."""
