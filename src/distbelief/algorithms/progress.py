@@ -117,6 +117,8 @@ class Outcome:
     """What it says as a string is why training failed."""
     reason: str = ""
     """Why a batch method stopped."""
+    rank_missing: bool = False
+    """A rank did not answer at the end, and may never come to a collective call."""
 
 
 class Listener(Protocol):

@@ -9,6 +9,7 @@ from distbelief.errors import UserError
 from distbelief.experiment import Experiment
 from distbelief.launch.agreement import Elsewhere, agree, expect_same
 from distbelief.launch.crowding import crowding
+from distbelief.launch.ending import abort_at_exit
 from distbelief.launch.job import Job
 from distbelief.launch.procedures import chosen
 from distbelief.launch.world import promised_rank, world
@@ -63,6 +64,9 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
         reporter.say(procedure.cast(job, ranks))
     outcome = procedure.train(endpoint, job, reporter)
     if reporter is not None:
+        if outcome.rank_missing:
+            reporter.warned("not all ranks answered at the end; they are ended with the program")
+            abort_at_exit()
         _finish(job, reporter, outcome)
     elif outcome.failed:
         raise Elsewhere("training has failed")

@@ -1,11 +1,11 @@
 """The settings of Sandblaster, as they stand in a configuration."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from distbelief.algorithms.settings import Count
-from distbelief.optim.method import StopRules
+from distbelief.optim import LBFGS, BatchMethod, StopRules
 
 
 class Sharing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +38,7 @@ class ChangingBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Sandblaster(Sharing, frozen=True, forbid_unknown_fields=True):
     """Sandblaster: a batch method, its gradients by portions (Dean et al. 2012, section 4.2)."""
 
-    method: Any = None
+    method: BatchMethod = LBFGS()
     batch: ChangingBatch | None = None
     """None: all training examples."""
     stop: StopRules = StopRules()

@@ -77,7 +77,7 @@ def train(
         serve(endpoint, [*parts, orders])
         if not orders.rank_is_missing:
             window.free()
-        return Outcome(orders.failed)
+        return Outcome(orders.failed, rank_missing=orders.rank_is_missing)
 
     coordinator = Coordinator(endpoint, roles, names, sandblaster, portions, held_out_portions, timeout, parts)
     size = model.layout.size * np.dtype(model.dtype).itemsize
@@ -89,9 +89,11 @@ def train(
     # The work is done; only now this rank sees the result, to keep it.
     result = Arena(model.layout, model.dtype)
     read_parameters(endpoint, window, placement, roles.shards, result.flat, timeout)
-    if coordinator.dismiss(failed=conductor.fault is not None):
+    complete = coordinator.dismiss(failed=conductor.fault is not None)
+    if complete:
         window.free()
-    return Outcome(conductor.fault is not None, result, conductor.latest, conductor.fault, conductor.reason)
+    fault = conductor.fault
+    return Outcome(fault is not None, result, conductor.latest, fault, conductor.reason, not complete)
 
 
 def train_alone(
