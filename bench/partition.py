@@ -51,9 +51,8 @@ def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
         return None
     one_s, many_s = (statistics.median(times[arguments.steps :]) for times in (one, many))
     least = 2 * _least(plan) * n * 4 * arguments.steps
-    print(
-        f"{arguments.config or arguments.net}, minibatches of {n}: {one_s * 1e3:.1f} ms on one rank, {many_s * 1e3:.1f} ms on {len(peers)}"
-    )
+    what = f"{arguments.config or arguments.net}, minibatches of {n}"
+    print(f"{what}: {one_s * 1e3:.1f} ms on one rank, {many_s * 1e3:.1f} ms on {len(peers)}")
     return {
         "examples": n,
         "one_ms": one_s * 1e3,
