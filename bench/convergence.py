@@ -39,6 +39,9 @@ class _Nobody:
     def evaluated(self, evaluation):
         pass
 
+    def warned(self, words):
+        print(words, file=sys.stderr, flush=True)
+
 
 def variants(warmstart: int) -> dict[str, tuple]:
     """name -> (rule, steps of warmstart, what is done about staleness)."""

@@ -15,6 +15,7 @@ average over all steps.
 import argparse
 import math
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 
@@ -106,6 +107,9 @@ class Silence:
 
     def evaluated(self, evaluation: Evaluation) -> None:
         self.latest = evaluation
+
+    def warned(self, words: str) -> None:
+        print(words, file=sys.stderr, flush=True)
 
 
 def alone(problem: Problem) -> float:

@@ -18,13 +18,13 @@ from distbelief.algorithms.progress import Evaluation, Outcome, Progress
 from distbelief.config import Config, load
 from distbelief.errors import UserError
 from distbelief.nn import Arena, Layout
-from distbelief.report import Reporter, RunFolder, is_terminal
+from distbelief.report import Forwarder, Reporter, RunFolder, is_terminal
 
 CONFIG = msgspec.convert(
     {
         "run": {"folder": "/runs/small"},
         "data": {"train": {"inputs": "/x.npy", "labels": "/y.npy"}, "held_out": 5},
-        "network": {"inputs": 4, "layers": [{"outputs": 2}]},
+        "network": {"inputs": 4, "layers": [{"kind": "dense", "outputs": 2}]},
         "rule": {"kind": "adagrad", "rate": 0.1},
         "stop": {"epochs": 1},
     },
@@ -52,6 +52,37 @@ def an_outcome():
     parameters = Arena(LAYOUT)
     parameters.flat[:] = np.arange(LAYOUT.size)
     return Outcome(False, parameters, an_evaluation())
+
+
+class Ears:
+    """A listener of a user's own; one with `warned`, if asked for."""
+
+    def __init__(self, warned: bool):
+        self.heard = []
+        if warned:
+            self.warned = self.heard.append
+
+    def progress(self, progress): ...
+
+    def evaluated(self, evaluation): ...
+
+
+def test_warnings_go_to_stderr_and_wipe_the_live_line(capsys, monkeypatch):
+    monkeypatch.setattr(report, "is_terminal", lambda stream: True)
+    out = io.StringIO()
+    reporter = Reporter(None, 640, math.inf, out)
+    reporter.progress(progress())
+    reporter.warned("odd")
+    assert out.getvalue().endswith(" \r")
+    assert capsys.readouterr().err == "distbelief: warning: odd\n"
+
+
+@pytest.mark.parametrize("warned", [True, False])
+def test_warnings_go_to_a_listener_that_hears_them(warned, capsys):
+    ears = Ears(warned)
+    Forwarder(None, ears).warned("odd")
+    assert ears.heard == (["odd"] if warned else [])
+    assert capsys.readouterr().err == ("" if warned else "distbelief: warning: odd\n")
 
 
 def progress(time=1.0, examples=32, train_loss=2.25):

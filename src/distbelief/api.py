@@ -17,11 +17,14 @@ from distbelief.adapters.data import ArrayData, UserProblem
 from distbelief.adapters.model import Model
 from distbelief.adapters.trial import try_out
 from distbelief.algorithms.progress import Listener, Outcome
-from distbelief.algorithms.settings import Count, Downpour, Evaluate, Seconds, Stop
+from distbelief.algorithms.sandblaster.settings import Sandblaster
+from distbelief.algorithms.settings import Count, Downpour, Evaluate, Procedure, Seconds, Stop
+from distbelief.config import missing
 from distbelief.errors import UserError
 from distbelief.explain import explain, stray_number
 from distbelief.launch.ending import end
-from distbelief.launch.training import Job, run
+from distbelief.launch.job import Job
+from distbelief.launch.training import run
 from distbelief.launch.world import promised_size
 from distbelief.optim import Adagrad, FixedRate, Momentum, Rule
 from distbelief.report import RunFolder
@@ -46,9 +49,11 @@ __all__ = [
 class Settings(msgspec.Struct, frozen=True):
     """What a script asks for beside its model and data: settings.toml in its run's folder."""
 
-    rule: Rule
-    stop: Stop
+    procedure: Procedure
+    rule: Rule | None
+    stop: Stop | None
     downpour: Downpour
+    sandblaster: Sandblaster
     server: Server
     evaluate: Evaluate
     batch: Count
@@ -60,9 +65,11 @@ def train(
     model: Any,
     data: Any,
     *,
-    rule: Rule,
-    stop: Stop,
+    rule: Rule | None = None,
+    stop: Stop | None = None,
+    procedure: Procedure = "downpour",
     downpour: Downpour = Downpour(),
+    sandblaster: Sandblaster = Sandblaster(),
     server: Server = Server(),
     evaluate: Evaluate = Evaluate(),
     batch: int = 32,
@@ -73,7 +80,7 @@ def train(
     listener: Listener | None = None,
     timeout: float = 300.0,
 ) -> Outcome:
-    """Train `model` on `data`: by Downpour on the ranks that an MPI launcher started, or serially on one.
+    """Train `model` on `data`: on the ranks that an MPI launcher started, or serially on one.
 
     Collective over all ranks: each calls it with the same arguments. Rank 0 returns the parameters and their last
     evaluation; on other ranks `outcome.parameters` is None.
@@ -81,13 +88,15 @@ def train(
     model: a `Model`, or whatever has its attributes; or a function or class that makes one.
     data: a tuple of arrays, example-first, whose batches are tuples of their rows `[n, ...]`; or whatever has a length
         and gives a batch for `data[rows]`, rows int64 `[n]`.
-    rule, downpour, server, evaluate: as in a configuration; `server` has the number of shards.
-    stop: epochs, seconds, or both.
+    procedure: "downpour"; "sandblaster" for batch methods (on one rank, too); "synchronous" for SGD with all-reduce.
+    rule, downpour, sandblaster, server, evaluate: as in a configuration; `server` has the number of shards.
+    stop: epochs, seconds, or both. Sandblaster needs neither rule nor stop.
     batch: examples in a minibatch of one replica.
     held_out: how many examples to evaluate on and not to train on (None: one in ten), or other data for that.
     seed: of the initial parameters, the held-out choice and the order of examples.
     folder: where to leave the run's files, if anywhere; one that holds a run is refused unless `overwrite`.
-    listener: hears of progress and evaluations on rank 0, where otherwise lines are printed.
+    listener: hears of progress and evaluations on rank 0, where otherwise lines are printed; of warnings, too, if
+        it has a method `warned(words)`; otherwise they are told on stderr.
     timeout: seconds that a rank waits for another before the job ends.
 
     Bad input, a model that fails on a few examples before training, and a loss or gradient that stops being finite
@@ -97,7 +106,9 @@ def train(
     """
 
     def describe() -> Job:
-        settings = _checked(Settings(rule, stop, downpour, server, evaluate, batch, seed, timeout))
+        settings = _checked(
+            Settings(procedure, rule, stop, downpour, sandblaster, server, evaluate, batch, seed, timeout)
+        )
         problem = UserProblem(model, data, batch=settings.batch, held_out=held_out, seed=settings.seed)
         return Job(
             problem,
@@ -118,10 +129,18 @@ def train(
 
 def _checked(settings: Settings) -> Settings:
     """The settings as they are after a look at every type and limit, which structs made in Python have not had."""
-    kinds = {"rule": Rule, "stop": Stop, "downpour": Downpour, "server": Server, "evaluate": Evaluate}
+    kinds = {
+        "rule": Rule,
+        "stop": Stop,
+        "downpour": Downpour,
+        "sandblaster": Sandblaster,
+        "server": Server,
+        "evaluate": Evaluate,
+    }
+    needless = ("rule", "stop") if settings.procedure == "sandblaster" else ()
     for name, kind in kinds.items():
         value = getattr(settings, name)
-        if not isinstance(value, kind):
+        if not (isinstance(value, kind) or value is None and name in needless):
             raise UserError(f"{name}: {value!r}, expected {_such_as(kind)}")
     try:
         table = msgspec.to_builtins(settings, enc_hook=_plain)
@@ -130,7 +149,7 @@ def _checked(settings: Settings) -> Settings:
         raise UserError(": ".join(explain(error, table, Settings))) from None
     if stray := stray_number(checked):
         raise UserError(f"{stray[0]}: expected a finite number, found {stray[1]}")
-    if checked.stop.epochs is None and checked.stop.seconds is None:
+    if missing(checked.procedure, checked.rule, checked.stop):
         raise UserError("stop: expected Stop(epochs=...), Stop(seconds=...) or both")
     return checked
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 
 from distbelief import checkpoint
-from distbelief.algorithms.progress import Evaluation, Listener, Outcome, Progress
+from distbelief.algorithms.progress import BatchEvaluation, Evaluation, Listener, Outcome, Progress
 from distbelief.config import Config, dump
 from distbelief.errors import UserError
 
 CONFIG, METRICS, PARAMETERS, RESULT = "config.toml", "metrics.jsonl", "parameters.safetensors", "result.json"
+EVALUATIONS = "evaluations.jsonl"  # of Sandblaster: every evaluation of the loss and its gradient over a batch
 SETTINGS = "settings.toml"  # of a run that a script began (distbelief.api), in place of its configuration
+_ALL = (CONFIG, SETTINGS, METRICS, EVALUATIONS, PARAMETERS, RESULT)
 # Plain progress lines of a batch log come no oftener than this (seconds); the live line of a terminal, faster.
 PLAIN_SECONDS, LIVE_SECONDS = 10.0, 0.2
 
@@ -29,7 +31,7 @@ class RunFolder:
 
     def check(self, overwrite: bool) -> None:
         """Raises UserError if the folder already holds a run, or cannot be made. Changes nothing."""
-        held = [name for name in (CONFIG, SETTINGS, METRICS, PARAMETERS, RESULT) if (self.path / name).exists()]
+        held = [name for name in _ALL if (self.path / name).exists()]
         if held and not overwrite:
             raise UserError(
                 f"run.folder: {self.path} already holds a run ({', '.join(held)}); "
@@ -42,20 +44,27 @@ class RunFolder:
     def begin(self, settings: msgspec.Struct) -> None:
         """Make the folder with the resolved configuration or settings, without the files of an earlier run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in (CONFIG, SETTINGS, METRICS, PARAMETERS, RESULT):
+        for name in _ALL:
             (self.path / name).unlink(missing_ok=True)
         self._write(CONFIG if isinstance(settings, Config) else SETTINGS, dump(settings))
         self._write(METRICS, "")
 
     def record(self, evaluation: Evaluation) -> None:
         """Append one line to metrics.jsonl."""
-        with open(self.path / METRICS, "a", encoding="utf-8") as metrics:
-            metrics.write(json.dumps(dataclasses.asdict(evaluation)) + "\n")
+        self._append(METRICS, evaluation)
+
+    def record_batch(self, evaluation: BatchEvaluation) -> None:
+        """Append one line to evaluations.jsonl."""
+        self._append(EVALUATIONS, evaluation)
 
     def end(self, outcome: Outcome, result: dict) -> None:
         """Write the parameters and, last of all, result.json: a run that has one is complete."""
         checkpoint.save(self.path / PARAMETERS, outcome.parameters)
         self._write(RESULT, json.dumps(result, indent=2) + "\n")
+
+    def _append(self, name: str, record) -> None:
+        with open(self.path / name, "a", encoding="utf-8") as lines:
+            lines.write(json.dumps(dataclasses.asdict(record)) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         partial = self.path / f".{name}.partial"
@@ -104,12 +113,26 @@ class Reporter:
             f"loss {evaluation.loss:.4f}{accurate}{stale}"
         )
 
+    def batch_evaluated(self, evaluation: BatchEvaluation) -> None:
+        if self._folder is not None:
+            self._folder.record_batch(evaluation)
+
+    def warned(self, words: str) -> None:
+        """On stderr."""
+        self._clear()
+        _warn(words)
+
     def say(self, text: str) -> None:
         """Print one line, in place of the live line."""
+        self._clear()
+        print(text, file=self._out, flush=True)
+
+    def _clear(self) -> None:
+        """Wipe the live line."""
         if self._line:
             self._out.write("\r" + " " * self._line + "\r")
+            self._out.flush()
             self._line = 0
-        print(text, file=self._out, flush=True)
 
 
 class Forwarder:
@@ -119,13 +142,25 @@ class Forwarder:
         self._folder = folder
         self.progress = listener.progress
         self._evaluated = listener.evaluated
+        self._batch_evaluated = getattr(listener, "batch_evaluated", None)
+        self.warned = getattr(listener, "warned", _warn)
 
     def evaluated(self, evaluation: Evaluation) -> None:
         if self._folder is not None:
             self._folder.record(evaluation)
         self._evaluated(evaluation)
 
+    def batch_evaluated(self, evaluation: BatchEvaluation) -> None:
+        if self._folder is not None:
+            self._folder.record_batch(evaluation)
+        if self._batch_evaluated is not None:
+            self._batch_evaluated(evaluation)
+
     def say(self, text: str) -> None: ...
+
+
+def _warn(words: str) -> None:
+    print(f"distbelief: warning: {words}", file=sys.stderr, flush=True)
 
 
 def mean(values: list[float]) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 import sklearn.datasets
 
 from distbelief.algorithms import downpour, serial
+from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.comm.sim import Cluster
 from distbelief.data import Batches, dataset_of, held_out, part
@@ -43,7 +44,13 @@ class Digits:
         return self._read(part(self._training, replica, replicas), self._batch, replica)
 
     def held_out(self):
-        return self._read(self._held_out, 100).in_order()
+        return self.held_out_examples().in_order()
+
+    def examples(self) -> Batches:
+        return self._read(self._training, self._batch)
+
+    def held_out_examples(self) -> Batches:
+        return self._read(self._held_out, 100)
 
     def _read(self, indices, batch, stream=0) -> Batches:
         return Batches(_dataset(), indices, batch, seed=self.seed, stream=stream, scale=1 / 16, dtype=self._dtype)
@@ -54,13 +61,21 @@ class Heard:
 
     def __init__(self):
         self.evaluations = []
+        self.batch_evaluations = []
         self.reports = []
+        self.warnings = []
 
     def progress(self, progress):
         self.reports.append(progress)
 
     def evaluated(self, evaluation):
         self.evaluations.append(evaluation)
+
+    def batch_evaluated(self, evaluation):
+        self.batch_evaluations.append(evaluation)
+
+    def warned(self, words):
+        self.warnings.append(words)
 
 
 def train_serially(problem, rule, stop=Stop(epochs=1), evaluate=Evaluate()):
@@ -79,12 +94,13 @@ def train_in_simulator(
     evaluate: Evaluate = Evaluate(),
     timeout: float = math.inf,
     server: Server | None = None,
+    roles: Roles | None = None,
     **cluster,
 ):
     """Downpour on a simulated cluster: the outcomes by rank, what the coordinator heard, and the cluster."""
     heard = Heard()
     simulated = Cluster(ranks, **cluster)
-    roles = assign(ranks, shards)
+    roles = roles or assign(ranks, shards)
     outcomes = simulated.run(
         lambda endpoint: downpour.train(
             endpoint, roles, problem, rule, settings, stop, evaluate, heard, min(timeout, 1e6), server

@@ -2,10 +2,10 @@
 
 import pytest
 
-from comm import collective_suite, suite
+from comm import collective_suite, event_suite, suite
 from distbelief.comm.sim import Cluster
 
-CHECKS = {**suite.CHECKS, **collective_suite.CHECKS}
+CHECKS = {**suite.CHECKS, **collective_suite.CHECKS, **event_suite.CHECKS}
 
 
 @pytest.mark.parametrize("name", CHECKS)

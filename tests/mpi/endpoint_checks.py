@@ -9,11 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests folder: this program is no part of a package
 
-from comm import collective_suite, suite  # noqa: E402
+from comm import collective_suite, event_suite, ring_suite, suite  # noqa: E402
 
 from distbelief.comm import mpi  # noqa: E402
 
-CHECKS = {**suite.CHECKS, **collective_suite.CHECKS}
+CHECKS = {**suite.CHECKS, **collective_suite.CHECKS, **event_suite.CHECKS, **ring_suite.CHECKS}
 
 
 def main(names: list[str]) -> None:

@@ -29,6 +29,20 @@ def be_killed(*arguments) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def be_slow(*arguments) -> None:
+    """Every gradient from now on takes as long as many on other ranks."""
+    from distbelief.nn import Network
+
+    gradient = Network.gradient
+
+    def slowed(*words):
+        time.sleep(0.01)
+        return gradient(*words)
+
+    Network.gradient = slowed
+    return slowed(*arguments)
+
+
 def in_gradient(act: Callable) -> None:
     from distbelief.nn import Network
 
@@ -82,7 +96,7 @@ def come_late() -> None:
     time.sleep(2)
 
 
-ACTS = {"fails": fail, "falls-silent": fall_silent, "is-killed": be_killed}
+ACTS = {"fails": fail, "falls-silent": fall_silent, "is-killed": be_killed, "is-slow": be_slow}
 PLACES = {
     "in-gradient": in_gradient,
     "in-apply": in_apply,

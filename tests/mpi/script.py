@@ -104,13 +104,17 @@ def too_few() -> None:
     train(Line(), points(3), **ARGUMENTS | {"held_out": 2})
 
 
-def not_finite() -> None:
+def not_finite_together() -> None:
+    not_finite("synchronous")
+
+
+def not_finite(procedure: str = "downpour") -> None:
     class Diverging(Later):
         def act(self, gradient):
             gradient.flat[:] = np.nan
             return 1.0
 
-    train(Diverging(), points(), **ARGUMENTS)
+    train(Diverging(), points(), procedure=procedure, **ARGUMENTS)
 
 
 def fails() -> None:

@@ -20,7 +20,7 @@ under_mpi = [pytest.mark.mpi, needs_mpiexec]
 FIELDS = {
     *("time", "step", "examples", "loss", "accuracy", "train_loss", "examples_per_s", "staleness", "staleness_max"),
     *("staleness_histogram", "updates", "bytes_fetched", "bytes_pushed", "seconds_fetching", "seconds_pushing"),
-    "replica_examples_per_s",
+    *("drift", "replica_examples_per_s"),
 }
 FLOAT = 4  # bytes
 

@@ -64,6 +64,16 @@ class Part:
         """Every example once, in an order of its own for every epoch; the last batch may be smaller."""
         return self._in_batches(self._rows[random_order(len(self._rows), self._seed, self._stream, number)])
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, positions: np.ndarray) -> Iterator[Minibatch]:
+        """The examples at `positions`, int64 [n], in that order; the last batch may be smaller."""
+        return self._in_batches(self._rows[positions])
+
+    def read_ahead(self, positions: np.ndarray) -> None:
+        """Nothing: when to read is the data's own affair."""
+
     def in_order(self) -> Iterator[Minibatch]:
         return self._in_batches(self._rows)
 
@@ -119,6 +129,12 @@ class UserProblem:
 
     def held_out(self) -> Iterator[Minibatch]:
         return self.held_out_part().in_order()
+
+    def examples(self) -> Part:
+        return Part(self._data, self._rows, self._batch, self.seed, 0)
+
+    def held_out_examples(self) -> Part:
+        return self.held_out_part()
 
     def test(self) -> None:
         """There are no test examples: scripts try the parameters themselves."""

@@ -27,8 +27,8 @@ REPORT_RECORD = np.dtype(
 )
 
 # Kinds of orders. START: train. STOP: finish early. END: everything is done, leave. GIVE_UP: leave, training has
-# failed. TICK: the coordinator lives.
-START, STOP, END, GIVE_UP, TICK = range(5)
+# failed. TICK: the coordinator lives. LEAVE: as END or GIVE_UP, but a rank is missing: enter no collective call.
+START, STOP, END, GIVE_UP, TICK, LEAVE = range(6)
 
 ORDER_RECORD = np.dtype([("kind", "<i4")])
 
@@ -47,7 +47,12 @@ class Orders:
 
     @property
     def finished(self) -> bool:
-        return bool(self._given & {END, GIVE_UP})
+        return bool(self._given & {END, GIVE_UP, LEAVE})
+
+    @property
+    def rank_is_missing(self) -> bool:
+        """Told that not all ranks will come to a collective call."""
+        return LEAVE in self._given
 
     @property
     def failed(self) -> bool:
@@ -71,6 +76,9 @@ class Orders:
     def work(self) -> float:
         """Seconds until the coordinator's silence is too long; raises DeadlineExpired when it is."""
         silence = self._endpoint.clock() - self._heard
+        if silence >= self._timeout:
+            self._hear()  # what came while this rank was busy, or stopped
+            silence = self._endpoint.clock() - self._heard
         if silence >= self._timeout:
             raise DeadlineExpired(
                 f"rank {self._endpoint.rank} waited {silence:.0f} s for the coordinator on rank {self._coordinator}"

@@ -22,9 +22,10 @@ from distbelief.algorithms.coordination import (
 from distbelief.algorithms.evaluator import Evaluator
 from distbelief.algorithms.ledger import Ledger
 from distbelief.algorithms.model import Problem
-from distbelief.algorithms.progress import Fault, Listener, Outcome, Progress
+from distbelief.algorithms.progress import Evaluation, Fault, Listener, Outcome, Progress
 from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
+from distbelief.algorithms.warmstart import starts
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Envelope, Request
 from distbelief.server import Client
 from distbelief.server.messages import record
@@ -50,7 +51,7 @@ class Coordinator:
         self._endpoint = endpoint
         self._client = client
         self._roles = roles
-        self._warmstart = downpour.warmstart
+        self._to_start = list(enumerate(starts(downpour, len(roles.replicas))))
         self._stop_seconds = stop.seconds or math.inf
         self._every = evaluate.every_examples or math.inf
         self._mark = self._every  # examples at which the next evaluation is due
@@ -60,12 +61,13 @@ class Coordinator:
         self._evaluator = Evaluator(endpoint, client, problem, self._ledger)
         self._evaluating: Generator | None = None
         self._fault: Fault | None = None
+        self._warned = False
         self._others = [rank for rank in range(endpoint.size) if rank != endpoint.rank]
         self._late_shards = set(roles.shards) - {endpoint.rank}
         self._sending: list[Request] = []
         self._ticked = endpoint.clock()
         self._began = math.nan
-        self._warm = self._stopping = self._evaluating_last = False
+        self._stopping = self._evaluating_last = False
         self.finished = False
 
     @property
@@ -114,18 +116,20 @@ class Coordinator:
 
     def _begin(self) -> None:
         fetch = self._client.fetch()
-        self._client.wait_fetch(fetch)  # before anybody moves the parameters
+        fetch.wait_all(self._timeout)  # before anybody moves the parameters
         self._began = self._endpoint.clock()
-        self._start(slice(0, 1))
+        self._let_loose()
         self._evaluating = self._evaluator.evaluate(0.0, fetch)
 
     def _let_loose(self) -> None:
-        """Warmstart: the other replicas start once replica 0 has taken so many steps alone, or all that it has."""
+        """Start the replicas that are due: at once when replica 0 has no more steps to take, or all are to stop."""
         first = self._ledger[0]
-        warm = first["step"] >= self._warmstart or first["kind"] == FINISHED or self._stopping
-        if warm and not self._warm:
-            self._warm = True
-            self._start(slice(1, None))
+        everybody = first["kind"] == FINISHED or self._stopping
+        due = [replica for replica, step in self._to_start if everybody or step <= first["step"]]
+        self._to_start = self._to_start[len(due) :]
+        if due:
+            self._ledger.started(due, self._endpoint.clock())
+            self._order(START, [self._roles.replicas[replica] for replica in due])
 
     def _stop_when_due(self) -> None:
         due = self._fault is not None or self._seconds() >= self._stop_seconds
@@ -149,6 +153,17 @@ class Coordinator:
             self._fault = result
         else:
             self._listener.evaluated(result)
+            self._warn_of_drift(result)
+
+    def _warn_of_drift(self, evaluation: Evaluation) -> None:
+        """A replica pushes again once all shards have applied its last push: they differ by one for each replica."""
+        expected = len(self._roles.replicas)
+        if evaluation.drift > 2 * expected and not self._warned:
+            self._warned = True
+            self._listener.warned(
+                f"shards drift apart: one is {evaluation.drift} updates ahead of another, expected {expected} at most; "
+                f"updates by shard: {evaluation.updates}"
+            )
 
     def _look_for_silence(self) -> float:
         """Tell the others now and then that this rank lives; raise DeadlineExpired for one that is silent too long.
@@ -172,10 +187,6 @@ class Coordinator:
         if not (self._stopping or math.isnan(self._began)):
             rest = min(rest, max(self._stop_seconds - self._seconds(), 0.0))
         return rest
-
-    def _start(self, replicas: slice) -> None:
-        self._ledger.started(replicas, self._endpoint.clock())
-        self._order(START, self._roles.replicas[replicas])
 
     def _order(self, kind: int, ranks: list[int]) -> None:
         self._sending = [request for request in self._sending if not request.done()]

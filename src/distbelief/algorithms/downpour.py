@@ -16,11 +16,13 @@ from distbelief.algorithms.model import Model, Problem
 from distbelief.algorithms.progress import Listener, Outcome
 from distbelief.algorithms.replica import Replica
 from distbelief.algorithms.roles import Roles
+from distbelief.algorithms.serving import Serving
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
+from distbelief.algorithms.warmstart import clocks
 from distbelief.comm.endpoint import Endpoint
 from distbelief.nn.arena import Arena
 from distbelief.optim import Rule
-from distbelief.server import Bounded, Client, Placement, Server, Service, Shard
+from distbelief.server import Bounded, Client, Interval, Placement, Server, Service, Shard
 
 
 def train(
@@ -44,45 +46,55 @@ def train(
     model = problem.model()
     placement = Placement(model.layout.size, len(roles.shards))
     number = roles.shards.index(rank) if rank in roles.shards else None
-    exposed = 0 if number is None else Shard.window_bytes(placement.intervals[number], model.dtype, server)
+    replicas = len(roles.replicas)
+    exposed = 0
+    if number is not None:
+        exposed = Shard.window_bytes(placement.intervals[number], model.dtype, server, replicas)
     window = endpoint.window(exposed)
     replica = roles.replicas.index(rank) if rank in roles.replicas else None
-    client = Client(endpoint, window, placement, roles.shards, model.dtype, timeout, server, replica)
-    orders = Orders(endpoint, roles.coordinator, timeout)
 
+    parts: list[Part] = []
+    if number is not None:
+        interval = placement.intervals[number]
+        values = _beginning(problem, model)[interval.start : interval.stop]
+        shard = Shard(interval, values, rule, window, server, clocks(downpour, replicas))
+        parts.append(Service(endpoint, shard, timeout, server))
+    coordinator = None
+    if rank == roles.coordinator:
+        reader = Client(endpoint, window, placement, roles.shards, model.dtype, timeout, server, clients=replicas)
+        coordinator = Coordinator(endpoint, roles, reader, problem, downpour, stop, evaluate, timeout, listener)
+        parts.append(coordinator)
+    elif number is not None:
+        report(endpoint, roles.coordinator, timeout, READY)
+
+    here = Serving(endpoint, parts) if parts and replica is not None else endpoint
+    orders = Orders(here, roles.coordinator, timeout)
     if replica is not None:
+        tensors = [Interval(tensor.start, tensor.stop) for tensor in model.layout.tensors]
+        client = Client(here, window, placement, roles.shards, model.dtype, timeout, server, replica, replicas, tensors)
         Replica(
-            endpoint,
+            here,
             client,
             orders,
             roles.coordinator,
             replica,
-            len(roles.replicas),
+            replicas,
             problem,
             downpour,
             stop,
             rule.rate if downpour.local_rate is None else downpour.local_rate,
-            (evaluate.every_examples or math.inf) / (4 * len(roles.replicas)),
+            (evaluate.every_examples or math.inf) / (4 * replicas),
             timeout,
             server.staleness.steps if isinstance(server.staleness, Bounded) else None,
         ).run()
-        orders.wait(END, GIVE_UP)
-    else:
-        parts: list[Part] = []
-        if number is not None:
-            interval = placement.intervals[number]
-            values = _beginning(problem, model)[interval.start : interval.stop]
-            shard = Shard(interval, values, rule, window, server, len(roles.replicas))
-            parts.append(Service(endpoint, shard, timeout, server))
-        if rank == roles.coordinator:
-            coordinator = Coordinator(endpoint, roles, client, problem, downpour, stop, evaluate, timeout, listener)
-            parts.append(coordinator)
+        if coordinator is None:
+            orders.wait(END, GIVE_UP)
         else:
-            report(endpoint, roles.coordinator, timeout, READY)
-            parts.append(orders)
-        serve(endpoint, parts)
+            here.serve()
+    else:
+        serve(endpoint, parts if coordinator is not None else [*parts, orders])
     window.free()
-    return coordinator.outcome if rank == roles.coordinator else Outcome(orders.failed)
+    return Outcome(orders.failed) if coordinator is None else coordinator.outcome
 
 
 def _beginning(problem: Problem, model: Model) -> np.ndarray:

@@ -43,14 +43,17 @@ class Evaluator:
             "seconds_pushing": ledger.total("seconds_pushing"),
             "replica_examples_per_s": ledger.examples_per_s(),
         }
-        while not fetch.done():
+        while fetch.missing:
+            self._client.install(fetch, self._fetched.flat, wait=False)
             yield
-        counts = self._client.install(fetch, self._fetched.flat, None, 0.0)
+        counts = self._client.counts(fetch)
         shards = {
             "staleness": (fetch.records["staleness_sum"] / np.maximum(counts, 1)).tolist(),
             "staleness_max": fetch.records["staleness_max"].tolist(),
             "staleness_histogram": fetch.records["staleness_histogram"].tolist(),
             "updates": counts.tolist(),
+            # One shard's count as it was before, another's as it was after: no update in between makes a drift.
+            "drift": max(int(counts.max() - self._client.records()["count"].min()), 0),
         }
         held_out = self._problem.held_out()
         loss, accuracy = yield from scoring(self._model, self._fetched, held_out, self._endpoint.charge)

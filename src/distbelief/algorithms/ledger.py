@@ -14,7 +14,7 @@ class Ledger:
         self._reports = np.zeros(replicas, REPORT_RECORD)
         self._heard = np.full(replicas, math.inf)  # a replica that has not been started owes no report
 
-    def started(self, replicas: slice, now: float) -> None:
+    def started(self, replicas: list[int], now: float) -> None:
         """Expect reports of `replicas` from `now` on."""
         self._heard[replicas] = now
 

@@ -1,9 +1,12 @@
 """The loop of a rank that serves: it hands each message that arrives to the part that it is for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from distbelief.comm.endpoint import Endpoint, Envelope
+
+# A rank with work to do hears so many messages between two pieces of it.
+HEAR = 16
 
 
 class Part(Protocol):
@@ -21,14 +24,19 @@ class Part(Protocol):
         ...
 
 
-def serve(endpoint: Endpoint, parts: Sequence[Part]) -> None:
-    """Run `parts` on this rank until one of them has finished. Local; raises what they raise."""
+def serve(endpoint: Endpoint, parts: Sequence[Part], until: Callable[[], bool] | None = None) -> None:
+    """Run `parts` on this rank until one of them has finished, or until `until()`. Local; raises what they raise.
+
+    With `until`, blocking code can wait for something while its rank goes on serving.
+    """
     by_tag = {tag: part for part in parts for tag in part.tags}
-    while not any(part.finished for part in parts):
+    while not (until() if until else any(part.finished for part in parts)):
         rest = min(part.work() for part in parts)
         envelope = endpoint.wait_message(rest) if rest > 0 else endpoint.probe()
-        if envelope is None:
-            continue
-        if envelope.tag not in by_tag:
-            raise RuntimeError(f"rank {endpoint.rank}: unknown tag {envelope.tag} from rank {envelope.source}")
-        by_tag[envelope.tag].take(envelope)
+        for _ in range(1 if rest > 0 else HEAR):
+            if envelope is None:
+                break
+            if envelope.tag not in by_tag:
+                raise RuntimeError(f"rank {endpoint.rank}: unknown tag {envelope.tag} from rank {envelope.source}")
+            by_tag[envelope.tag].take(envelope)
+            envelope = endpoint.probe() if rest == 0 else None

@@ -26,7 +26,13 @@ class Model(Protocol):
         ...
 
     def gradient(self, parameters: Arena, batch: Any, gradient: Arena) -> float:
-        """The mean loss over `batch`; overwrites `gradient` with its gradient. Local."""
+        """The mean loss over `batch`; overwrites `gradient` with its gradient. Local.
+
+        A model that goes layer by layer takes two more arguments, `needed=None` and `produced=None`, to be called with
+        names of tensors: `needed(*names)` before it first computes with them, `produced(*names)` once their gradients
+        are final and it is done with the tensors themselves; if the loss is not finite, not at all. Meanwhile the
+        tensors change: what `needed` has not been called for may hold values of an earlier step.
+        """
         ...
 
     def score(self, parameters: Arena, batch: Any) -> tuple[float, float | None]:
@@ -49,6 +55,20 @@ class Epochs(Protocol):
         ...
 
 
+class Examples(Protocol):
+    """Examples in an order that is the same on every rank."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, positions: np.ndarray) -> Iterator[Batch]:
+        """The examples at `positions`, int64 [n], in minibatches. A minibatch is valid until the next one. Local."""
+        ...
+
+    def read_ahead(self, positions: np.ndarray) -> None:
+        """These examples will be read soon. Local; returns at once."""
+        ...
+
+
 class Problem(Protocol):
     """A model with its data, as one rank sees them."""
 
@@ -64,4 +84,12 @@ class Problem(Protocol):
 
     def held_out(self) -> Iterator[Batch]:
         """The examples that no replica trains on, for evaluation."""
+        ...
+
+    def examples(self) -> Examples:
+        """All training examples, for procedures whose replicas have no part of their own."""
+        ...
+
+    def held_out_examples(self) -> Examples:
+        """Those of `held_out`."""
         ...

@@ -42,6 +42,8 @@ class Evaluation:
     """Per shard: bucket b counts the updates of staleness b, the last bucket those of more, too."""
     updates: list[int] = field(default_factory=list)
     """Per shard: the updates it has applied."""
+    drift: int = 0
+    """By how many updates at least one shard was ahead of another."""
     bytes_fetched: int = 0
     bytes_pushed: int = 0
     seconds_fetching: float = 0.0
@@ -50,6 +52,39 @@ class Evaluation:
     """Seconds that replicas waited for pushes, summed over replicas."""
     replica_examples_per_s: list[float] = field(default_factory=list)
     """Per replica, since it was started."""
+
+
+@dataclass(frozen=True)
+class BatchEvaluation:
+    """One evaluation of the loss over a batch and of its gradient, by Sandblaster: a record of evaluations.jsonl."""
+
+    time: float
+    """Seconds since training began."""
+    evaluation: int
+    """Counted from 1."""
+    iteration: int
+    """Steps that had been accepted."""
+    loss: float
+    """Mean over the batch."""
+    gradient_norm: float
+    step_length: float
+    """Along the method's direction; 0: no step."""
+    examples: int
+    """In the batch."""
+    seconds: float
+    """That this evaluation took."""
+    portions: list[int]
+    """Per replica: its portions that count."""
+    backups_issued: int
+    backups_won: int
+    given_up: int
+    """Times that a replica was silent for so long that others did its work again."""
+    seconds_idle: float
+    """Seconds that replicas had nothing to do, since the evaluation before; summed over replicas."""
+    bytes_fetched: int
+    """Of parameters by all replicas, since training began."""
+    bytes_shipped: int
+    """Of gradients to the shards, likewise."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +113,12 @@ class Outcome:
     """The last parameters whose loss on the held-out examples was finite."""
     evaluation: Evaluation | None = None
     """What they scored; None if training failed before the first evaluation."""
-    fault: Fault | None = None
+    fault: Fault | Exception | None = None
+    """What it says as a string is why training failed."""
+    reason: str = ""
+    """Why a batch method stopped."""
+    rank_missing: bool = False
+    """A rank did not answer at the end, and may never come to a collective call."""
 
 
 class Listener(Protocol):
@@ -87,3 +127,11 @@ class Listener(Protocol):
     def progress(self, progress: Progress) -> None: ...
 
     def evaluated(self, evaluation: Evaluation) -> None: ...
+
+    def batch_evaluated(self, evaluation: BatchEvaluation) -> None:
+        """A listener of a user's own may do without."""
+        ...
+
+    def warned(self, words: str) -> None:
+        """Something is odd, and training goes on. A listener of a user's own may do without."""
+        ...

@@ -7,6 +7,7 @@ from distbelief.algorithms.coordination import FAULT, FINISHED, PROGRESS, START,
 from distbelief.algorithms.local import LocalCopy
 from distbelief.algorithms.model import Problem
 from distbelief.algorithms.settings import Downpour, Stop
+from distbelief.algorithms.warmstart import clocks, starts
 from distbelief.comm.endpoint import Endpoint
 from distbelief.server import Client
 
@@ -46,10 +47,12 @@ class Replica:
         self._downpour = downpour
         # Clocks are told with pushes, so that others know of them n_push - 1 steps late at most.
         self._lead = None if lead is None else lead + downpour.n_push - 1
+        self._first_clock = clocks(downpour, replicas)[number]
+        # Others wait for these steps of replica 0.
+        self._awaited = set(starts(downpour, replicas)) if number == 0 else set()
         self._epochs = itertools.count() if stop.epochs is None else range(stop.epochs)
         self._data = problem.batches(number, replicas)
-        self._model = problem.model()
-        self._local = LocalCopy(endpoint, client, self._model, local_rate)
+        self._local = LocalCopy(endpoint, client, problem.model(), local_rate)
         self._step = 0
         self._examples = 0
         self._loss = math.nan
@@ -76,31 +79,30 @@ class Replica:
                     self._client.wait_for_the_slowest(self._clock, self._lead)
                 if self._step % n_fetch == 0:
                     local.start_fetching()
-                local.refresh(wait=self._step == 0 or not self._downpour.overlap)
-                self._loss = self._model.gradient(local.parameters, batch, local.gradient)
-                self._endpoint.charge(flops=3 * self._model.flops(batch.size))
+                wait = self._step == 0 or not self._downpour.overlap
                 self._step += 1
-                if not (local.step() and math.isfinite(self._loss)):
+                self._loss = local.step(batch, wait, self._clock if self._step % n_push == 0 else None)
+                if not local.finite:
                     return False
                 self._examples += batch.size
-                if self._step % n_push == 0:
-                    local.start_pushing(self._clock)
                 self._report_if_due()
         local.flush(self._clock)
         return True
 
     @property
     def _clock(self) -> int:
-        """Steps since the end of the warmstart, when all replicas have been started."""
-        return max(self._step - (self._downpour.warmstart if self._number == 0 else 0), 0)
+        """Steps since replica 0's time alone; a replica that started later counts as if it had started then."""
+        if self._number == 0:
+            return max(self._step - self._downpour.warmstart, 0)
+        return self._first_clock + self._step
 
     def _report_if_due(self) -> None:
         examples, time = self._reported
         now = self._endpoint.clock()
         if self._examples - examples >= self._report_examples or now - time >= REPORT_SECONDS:
             self._report(PROGRESS)
-        elif self._step == self._downpour.warmstart and self._number == 0:
-            self._report(PROGRESS)  # the others wait for it
+        elif self._step in self._awaited:
+            self._report(PROGRESS)
 
     def _report(self, kind: int) -> None:
         self._reported = (self._examples, self._endpoint.clock())

@@ -1,11 +1,12 @@
 """The settings of the training procedures, as they stand in a configuration."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Procedure = Literal["downpour", "sandblaster", "synchronous"]
 
 
 class Downpour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,6 +18,8 @@ class Downpour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Steps from one push of the accrued gradient to the next."""
     warmstart: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Steps during which replica 0 trains alone."""
+    ramp: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Further steps of replica 0 over which the others start, one after the other; 0: all at once."""
     overlap: bool = True
     """Compute while a fetch is under way. If false, wait for it: fresher parameters, for the price of its latency."""
     local_rate: Annotated[float, msgspec.Meta(ge=0)] | None = None

@@ -99,6 +99,15 @@ class Endpoint(Protocol):
         """Wait until all of `requests` are done; DeadlineExpired after `timeout`. Local."""
         ...
 
+    def wait_event(
+        self, timeout: float, requests: Sequence[Request] = (), patterns: Sequence[tuple[int, int]] = ()
+    ) -> bool:
+        """Wait until one of `requests` is done, or a message like one of `patterns` (source, tag) has arrived. Local.
+
+        False if neither came in `timeout`.
+        """
+        ...
+
     def window(self, nbytes: int) -> Window:
         """Expose `nbytes` (0 is allowed) of new memory to the other ranks. Collective over the endpoint."""
         ...

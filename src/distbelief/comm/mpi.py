@@ -166,6 +166,16 @@ class MpiEndpoint:
             if not backoff.pause():
                 raise DeadlineExpired(f"rank {self.rank} waited {timeout:g} s for {what}")
 
+    def wait_event(
+        self, timeout: float, requests: Sequence[Request] = (), patterns: Sequence[tuple[int, int]] = ()
+    ) -> bool:
+        backoff = _Backoff(timeout)
+        while True:
+            if any([request.done() for request in requests]) or any(self.probe(*pattern) for pattern in patterns):
+                return True
+            if not backoff.pause():
+                return False
+
     def window(self, nbytes: int) -> MpiWindow:
         return MpiWindow(self._comm, nbytes)
 

@@ -1,5 +1,6 @@
 """How a program on many ranks ends when something is wrong: all of it, and one rank says why."""
 
+import atexit
 import sys
 import time
 import traceback
@@ -32,6 +33,17 @@ def end(error: Exception, alone: bool = False) -> int:
         time.sleep(ABORT_SECONDS)
         abort(1)
     return 1
+
+
+def abort_at_exit() -> None:
+    """End all ranks when this program ends: MPI's finalisation would wait for those that never come. Local."""
+
+    def end_all() -> None:
+        sys.stdout.flush()
+        time.sleep(ABORT_SECONDS)
+        abort(1 if hasattr(sys, "last_value") else 0)
+
+    atexit.register(end_all)
 
 
 def _leave_together() -> None:

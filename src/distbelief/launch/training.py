@@ -1,51 +1,20 @@
 """From whatever is to be trained and however many ranks there are to a finished run."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
 
-from distbelief.algorithms import downpour, serial
-from distbelief.algorithms.model import Problem
 from distbelief.algorithms.progress import Listener, Outcome
-from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.scoring import score
-from distbelief.algorithms.settings import Downpour, Evaluate, Stop
-from distbelief.comm.endpoint import Endpoint
 from distbelief.config import load
 from distbelief.errors import UserError
 from distbelief.experiment import Experiment
 from distbelief.launch.agreement import Elsewhere, agree, expect_same
-from distbelief.launch.roles import assign
-from distbelief.launch.world import world
-from distbelief.optim import Rule
+from distbelief.launch.crowding import crowding
+from distbelief.launch.ending import abort_at_exit
+from distbelief.launch.job import Job
+from distbelief.launch.procedures import chosen
+from distbelief.launch.world import promised_rank, world
+from distbelief.processor import prepare
 from distbelief.report import PARAMETERS, Forwarder, Reporter, RunFolder, mean
-from distbelief.server import Server
-
-
-class Settings(Protocol):
-    """How to train; a struct, as its run's folder keeps it. A `config.Config` is one."""
-
-    rule: Rule
-    downpour: Downpour
-    server: Server
-    stop: Stop
-    evaluate: Evaluate
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be trained and how, as one rank sees it."""
-
-    problem: Problem
-    """With `training_examples`, and `test()`: batches for one evaluation at the end, or None."""
-    settings: Settings
-    timeout: float
-    """Seconds that a rank waits for another."""
-    try_out: Callable[[int, int], Any]
-    """try_out(replica, replicas): raises UserError if that replica could not do its work."""
-    folder: RunFolder | None = None
-    overwrite: bool = False
 
 
 def train(path: str, settings: list[str]) -> int:
@@ -56,6 +25,9 @@ def train(path: str, settings: list[str]) -> int:
 
     def describe() -> Job:
         config = load(path, settings)
+        words = prepare(config.run.threads, config.run.blas, config.network.dtype)
+        if words and promised_rank() == 0:
+            print(words, flush=True)
         experiment = Experiment(config)
         return Job(
             experiment,
@@ -71,35 +43,48 @@ def train(path: str, settings: list[str]) -> int:
 
 
 def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcome:
-    """Train what `describe` returns. Collective over all ranks of the job.
+    """Train what `describe` returns, by the procedure that it asks for. Collective over all ranks of the job.
 
-    One rank trains serially, more train by Downpour. `listener` hears of it on rank 0; without one, lines are printed.
-    Rank 0 raises UserError for whatever the user can mend, the others then raise Elsewhere.
+    `listener` hears of it on rank 0; without one, lines are printed. Rank 0 raises UserError for whatever the user can
+    mend, the others then raise Elsewhere.
     """
     endpoint = world()
     if endpoint is None or endpoint.size == 1:
-        return _train_serially(_prepare(describe, 0, 1), listener)
-    job = agree(endpoint, lambda: _prepare(describe, endpoint.rank, endpoint.size))
-    expect_same(endpoint, _summary(job))
-    return _train_by_downpour(endpoint, job, listener)
+        rank, ranks = 0, 1
+        job = _prepare(describe, rank, ranks)
+    else:
+        rank, ranks = endpoint.rank, endpoint.size
+        job = agree(endpoint, lambda: _prepare(describe, rank, ranks))
+        expect_same(endpoint, _summary(job))
+    _warn(crowding(endpoint), listener)
+    procedure = chosen(job, ranks)
+    reporter = None
+    if rank == 0:
+        reporter = _begin(job, listener, *procedure.goal(job))
+        reporter.say(procedure.cast(job, ranks))
+    outcome = procedure.train(endpoint, job, reporter)
+    if reporter is not None:
+        if outcome.rank_missing:
+            reporter.warned("not all ranks answered at the end; they are ended with the program")
+            abort_at_exit()
+        _finish(job, reporter, outcome)
+    elif outcome.failed:
+        raise Elsewhere("training has failed")
+    return outcome
 
 
 def _prepare(describe: Callable[[], Job], rank: int, ranks: int) -> Job:
     """Find everything that may be wrong before any rank begins to work. Changes nothing."""
     job = describe()
-    shards = job.settings.server.shards
-    roles = assign(ranks, shards)
-    if ranks == 1:
-        job.try_out(0, 1)
-    elif rank in roles.replicas:
-        job.try_out(roles.replicas.index(rank), len(roles.replicas))
-    if rank == 0:
-        if job.folder is not None:
-            job.folder.check(job.overwrite)
-        parameters = job.problem.model().layout.size
-        if shards > parameters:
-            raise UserError(f"server.shards: {shards} shards for {parameters} parameters, expected fewer")
+    chosen(job, ranks).check(job, rank, ranks)
+    if rank == 0 and job.folder is not None:
+        job.folder.check(job.overwrite)
     return job
+
+
+def _warn(words: str | None, listener: Listener | None) -> None:
+    if words is not None and listener is None:
+        print(words, flush=True)
 
 
 def _summary(job: Job) -> str:
@@ -109,56 +94,12 @@ def _summary(job: Job) -> str:
     return f"{job.problem.training_examples} training examples for a model of {model.dtype} tensors {shapes}"
 
 
-def _train_serially(job: Job, listener: Listener | None) -> Outcome:
-    reporter = _begin(job, listener)
-    reporter.say(f"serial training on one rank, {job.problem.training_examples} examples")
-    settings = job.settings
-    outcome = serial.train(
-        job.problem,
-        settings.rule,
-        settings.stop,
-        settings.evaluate,
-        reporter,
-        schedule=settings.server.schedule,
-    )
-    _finish(job, reporter, outcome)
-    return outcome
-
-
-def _train_by_downpour(endpoint: Endpoint, job: Job, listener: Listener | None) -> Outcome:
-    settings = job.settings
-    roles = assign(endpoint.size, settings.server.shards)
-    reporter = None
-    if endpoint.rank == roles.coordinator:
-        reporter = _begin(job, listener)
-        reporter.say(_cast(roles, endpoint.size, job.problem.training_examples))
-    outcome = downpour.train(
-        endpoint,
-        roles,
-        job.problem,
-        settings.rule,
-        settings.downpour,
-        settings.stop,
-        settings.evaluate,
-        reporter,
-        job.timeout,
-        settings.server,
-    )
-    if reporter is not None:
-        _finish(job, reporter, outcome)
-    elif outcome.failed:
-        raise Elsewhere("training has failed")
-    return outcome
-
-
-def _begin(job: Job, listener: Listener | None) -> Reporter | Forwarder:
+def _begin(job: Job, listener: Listener | None, examples: float, seconds: float) -> Reporter | Forwarder:
     if job.folder is not None:
         job.folder.begin(job.settings)
     if listener is not None:
         return Forwarder(job.folder, listener)
-    stop = job.settings.stop
-    epochs = math.inf if stop.epochs is None else stop.epochs
-    return Reporter(job.folder, epochs * job.problem.training_examples, stop.seconds or math.inf)
+    return Reporter(job.folder, examples, seconds)
 
 
 def _finish(job: Job, reporter: Reporter | Forwarder, outcome: Outcome) -> None:
@@ -178,6 +119,8 @@ def _finish(job: Job, reporter: Reporter | Forwarder, outcome: Outcome) -> None:
             "examples_per_s": evaluation.examples_per_s,
             "staleness": evaluation.staleness,
         }
+    if outcome.reason:
+        result["reason"] = outcome.reason
     if job.folder is not None:
         job.folder.end(outcome, result)
     if outcome.failed:
@@ -187,6 +130,8 @@ def _finish(job: Job, reporter: Reporter | Forwarder, outcome: Outcome) -> None:
     reporter.say(f"examples/s     {evaluation.examples_per_s:.0f}  ({evaluation.examples} in {evaluation.time:.1f} s)")
     if evaluation.staleness:
         reporter.say(f"mean staleness {mean(evaluation.staleness):.2f}  (largest {max(evaluation.staleness_max)})")
+    if outcome.reason:
+        reporter.say(f"ended by       {outcome.reason}, after {evaluation.step} steps")
     if job.folder is not None:
         reporter.say(f"run files      {job.folder.path}")
 
@@ -198,12 +143,3 @@ def _kept(job: Job, outcome: Outcome) -> str:
     examples = outcome.evaluation and outcome.evaluation.examples
     when = "that training began with" if examples is None else f"of the evaluation at {examples} examples"
     return f"; kept the parameters {when} in {job.folder.path / PARAMETERS}"
-
-
-def _cast(roles: Roles, ranks: int, examples: int) -> str:
-    shards, replicas = _count(roles.shards, "shard"), _count(roles.replicas, "replica")
-    return f"Downpour on {ranks} ranks: coordinator and {shards}, {replicas}, {examples} examples"
-
-
-def _count(things: list, name: str) -> str:
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"

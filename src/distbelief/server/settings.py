@@ -1,6 +1,6 @@
 """The settings of the parameter server, as they stand in a configuration."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -8,12 +8,18 @@ from distbelief.optim import Constant, Schedule
 from distbelief.server.staleness import Ignored, Staleness
 from distbelief.server.wire import Wire
 
+Place = Literal["apart", "beside"]
+
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The sharded parameter server."""
+    """The sharded parameter server. Synchronous SGD has none: of these, it heeds the schedule alone."""
 
     shards: Annotated[int, msgspec.Meta(ge=1)] = 1
-    """Ranks 0 to shards-1 hold the parameters."""
+    """How many ranks hold the parameters."""
+    place: Place = "apart"
+    """Shards on ranks of their own, or beside the first replicas, on the same ranks."""
+    coordinator: Place = "beside"
+    """The coordinator on a rank of its own, or beside whoever has the first rank."""
     schedule: Schedule = Constant()
     """A factor on the rule's rate, by the updates that a shard has applied."""
     staleness: Staleness = Ignored()

@@ -26,7 +26,7 @@ class Compensated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 class Bounded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="bounded"):
     """A replica more than `steps` steps ahead of the slowest waits for it: stale synchronous parallel (Ho et al. 2013).
 
-    Steps count from the end of the warmstart.
+    Steps count from the end of replica 0's time alone; a replica that starts later counts as not behind.
     """
 
     steps: Annotated[int, msgspec.Meta(ge=0)]

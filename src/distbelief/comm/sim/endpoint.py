@@ -9,7 +9,7 @@ from distbelief.comm.sim.group import Group
 from distbelief.comm.sim.mailbox import Receive
 from distbelief.comm.sim.message import Message
 from distbelief.comm.sim.process import LOOK
-from distbelief.comm.sim.request import SimRequest, flat_bytes, flat_writable, wait
+from distbelief.comm.sim.request import SimRequest, flat_bytes, flat_writable, wait, wait_watching
 from distbelief.comm.sim.window import SimWindow, make_windows
 
 
@@ -64,10 +64,10 @@ class SimEndpoint:
         envelope = self.probe(source, tag)
         if envelope is not None:
             return envelope
-        self._mailbox.wanted = (source, tag)
+        self._mailbox.wanted = frozenset([(source, tag)])
         who, which = ("any rank" if source == ANY else f"rank {source}"), ("any" if tag == ANY else tag)
         came = self._process.block(f"a message from {who} with tag {which}", deadline)
-        self._mailbox.wanted = None
+        self._mailbox.wanted = frozenset()
         if not came:
             return None
         message = self._mailbox.first(source, tag)
@@ -89,6 +89,22 @@ class SimEndpoint:
         """Wait until all of `requests` are done; DeadlineExpired after `timeout` seconds. Local."""
         if not wait(self._process, requests, timeout, what, everything=True):
             raise self._expired(timeout, what)
+
+    def wait_event(
+        self, timeout: float, requests: Sequence[SimRequest] = (), patterns: Sequence[tuple[int, int]] = ()
+    ) -> bool:
+        """Wait until one of `requests` is done, or a message like one of `patterns` (source, tag) has arrived. Local.
+
+        False if neither came in `timeout` seconds.
+        """
+        deadline = self.clock() + timeout
+        self._process.sleep(LOOK)
+        if any([request.checked() for request in requests]) or any(self._mailbox.first(*p) for p in patterns):
+            return True
+        self._mailbox.wanted = frozenset(patterns)
+        came = wait_watching(self._process, requests, deadline, f"a request or a message like {list(patterns)}")
+        self._mailbox.wanted = frozenset()
+        return came
 
     def window(self, nbytes: int) -> SimWindow:
         """Expose `nbytes` (0 is allowed) of new memory to the other ranks. Collective over the endpoint."""

@@ -31,8 +31,8 @@ class Mailbox:
         self._arrived: defaultdict[tuple[int, int], OrderedDict[int, Message]] = defaultdict(OrderedDict)
         self._posted: defaultdict[tuple[int, int], deque[Receive]] = defaultdict(deque)
         self._count = 0
-        self.wanted: tuple[int, int] | None = None
-        """The pattern (source, tag) that the rank is blocked on in wait_message."""
+        self.wanted: frozenset[tuple[int, int]] = frozenset()
+        """The patterns (source, tag) that the rank is blocked on."""
 
     def first(self, source: int, tag: int) -> "Message | None":
         """The first message that fits; ANY fits all."""
@@ -61,8 +61,8 @@ class Mailbox:
         return message
 
     def wants(self, message: "Message") -> bool:
-        """Whether the rank is blocked in a wait_message that fits."""
-        return self.wanted is not None and self.wanted in _patterns(message)
+        """Whether the rank is blocked in a wait that fits."""
+        return not self.wanted.isdisjoint(_patterns(message))
 
 
 def _patterns(message: "Message") -> tuple[tuple[int, int], ...]:

@@ -85,7 +85,7 @@ class Message:
         if receive is not None:
             self.match(receive)
         elif self._mailbox.wants(self):
-            self._mailbox.wanted = None
+            self._mailbox.wanted = frozenset()
             self._receiver.notify()
 
     def _clear(self, receive: Receive) -> None:

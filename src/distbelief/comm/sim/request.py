@@ -62,6 +62,13 @@ def wait(process: Process, requests: Sequence[SimRequest], timeout: float, what:
     complete = [request.checked() for request in requests]
     if all(complete) if everything else any(complete):
         return True
+    return wait_watching(process, requests, deadline, what, everything)
+
+
+def wait_watching(
+    process: Process, requests: Sequence[SimRequest], deadline: float, what: str, everything: bool = False
+) -> bool:
+    """Block `process` until one of (or `everything` in) `requests`, all incomplete as yet, ends or it is notified."""
     watched = [request for request in requests if request.watch()]
     in_time = process.block(what, deadline, needed=len(watched) if everything else 1)
     for request in watched:

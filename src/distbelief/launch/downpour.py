@@ -1,0 +1,41 @@
+"""Downpour SGD, as it is launched: roles for the ranks, and what they need."""
+
+from distbelief.algorithms import downpour
+from distbelief.algorithms.progress import Listener, Outcome
+from distbelief.comm.endpoint import Endpoint
+from distbelief.launch.job import Job
+from distbelief.launch.job import epochs_and_seconds as goal  # noqa: F401
+from distbelief.launch.roles import assign_for, count_of, expect_parameters
+
+
+def check(job: Job, rank: int, ranks: int) -> None:
+    roles = assign_for(job.settings.server, ranks)
+    if rank in roles.replicas:
+        job.try_out(roles.replicas.index(rank), len(roles.replicas))
+    if rank == 0:
+        expect_parameters(job.settings.server, job)
+
+
+def cast(job: Job, ranks: int) -> str:
+    roles = assign_for(job.settings.server, ranks)
+    shards, replicas = count_of(len(roles.shards), "shard"), count_of(len(roles.replicas), "replica")
+    beside = "," if roles.coordinator not in roles.shards else " and"
+    between = " beside" if job.settings.server.place == "beside" else ","
+    examples = job.problem.training_examples
+    return f"Downpour on {ranks} ranks: coordinator{beside} {shards}{between} {replicas}, {examples} examples"
+
+
+def train(endpoint: Endpoint, job: Job, listener: Listener | None) -> Outcome:
+    settings = job.settings
+    return downpour.train(
+        endpoint,
+        assign_for(settings.server, endpoint.size),
+        job.problem,
+        settings.rule,
+        settings.downpour,
+        settings.stop,
+        settings.evaluate,
+        listener,
+        job.timeout,
+        settings.server,
+    )

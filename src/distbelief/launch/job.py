@@ -1,0 +1,48 @@
+"""What is to be trained and how, as one rank sees it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from distbelief.algorithms.model import Problem
+from distbelief.algorithms.sandblaster.settings import Sandblaster
+from distbelief.algorithms.settings import Downpour, Evaluate, Procedure, Stop
+from distbelief.optim import Rule
+from distbelief.report import RunFolder
+from distbelief.server import Server
+
+
+class Settings(Protocol):
+    """How to train; a struct, as its run's folder keeps it. A `config.Config` is one."""
+
+    procedure: Procedure
+    rule: Rule | None
+    """Sandblaster needs none."""
+    downpour: Downpour
+    sandblaster: Sandblaster
+    server: Server
+    stop: Stop | None
+    """Likewise."""
+    evaluate: Evaluate
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained and how, as one rank sees it."""
+
+    problem: Problem
+    """With `training_examples`, and `test()`: batches for one evaluation at the end, or None."""
+    settings: Settings
+    timeout: float
+    """Seconds that a rank waits for another."""
+    try_out: Callable[[int, int], Any]
+    """try_out(replica, replicas): raises UserError if that replica could not do its work."""
+    folder: RunFolder | None = None
+    overwrite: bool = False
+
+
+def epochs_and_seconds(job: Job) -> tuple[float, float]:
+    """The examples and the seconds after which training ends at the latest, as `stop` says; infinite if it does not."""
+    stop = job.settings.stop
+    return (stop.epochs or math.inf) * job.problem.training_examples, stop.seconds or math.inf
