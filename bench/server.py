@@ -4,8 +4,7 @@
 
 copy            np.copyto of all parameters, on rank 0, the client's
 adagrad         the kernel alone, over all parameters, on rank 0 too
-fetch           the parameters of all shards, until they are there
-install         what was fetched becomes the replica's parameters: a copy, or bfloat16 made wide
+fetch           the parameters of all shards, until they are the replica's: piece by piece, bfloat16 made wide
 push            a gradient, until every shard has received it and said so; no rule is applied
 push + adagrad  the same, and every shard has applied Adagrad before it says so
 
@@ -14,8 +13,8 @@ the machine. GB/s count the float32 parameters once, whatever the wire makes of 
 shards alone, twice for `--idle` seconds: once to see what they cost, once with a small push now and then, which meets
 them asleep.
 
-The last line is JSON. Medians for all parameters, in milliseconds: `fetch_ms`, `install_ms`, `push_ms` (Adagrad
-applied), `send_ms` (not applied), `kernel_ms`, `copy_ms`. `fetch_ratio`: copy_ms / fetch_ms. `push_ratio`: push_ms /
+The last line is JSON. Medians for all parameters, in milliseconds: `fetch_ms`, `push_ms` (Adagrad applied), `send_ms`
+(not applied), `kernel_ms`, `copy_ms`. `fetch_ratio`: copy_ms / fetch_ms. `push_ratio`: push_ms /
 (kernel_ms + copy_ms). `idle_cpu`: percent of a core that an idle shard takes, of several the largest. `push_wait_ms`:
 the p99 of the time from the start of a small push at idle shards until the last has answered; the client does not
 sleep meanwhile, so nearly all of it is the shards waking up.
@@ -34,7 +33,7 @@ import numpy as np
 from distbelief.algorithms.loop import serve
 from distbelief.comm.endpoint import Endpoint, Envelope
 from distbelief.kernels import adagrad
-from distbelief.optim import Adagrad
+from distbelief.optim import Adagrad, State
 from distbelief.server import Client, Placement, Server, Service, Shard
 from distbelief.server.messages import APPLIED
 
@@ -59,9 +58,14 @@ class SwitchedAdagrad:
         self.traffic = self._state.traffic
         return self
 
-    def apply(self, *update) -> None:
-        if self.on:
-            self._state.apply(*update)
+    def part(self, start: int, stop: int) -> State:
+        return self._state.part(start, stop) if self.on else _Nothing()
+
+
+class _Nothing:
+    """The state of no rule."""
+
+    def apply(self, *update) -> None: ...
 
 
 class Obedience:
@@ -106,22 +110,14 @@ class Bench:
         self._endpoint.wait_all(requests, TIMEOUT, "the shards to obey")
         return said
 
-    def fetch(self) -> tuple[float, float]:
-        """Seconds of the fetch, and of its installation."""
-        began = time.perf_counter()
-        fetch = self._client.fetch()
-        self._client.wait_fetch(fetch)
-        there = time.perf_counter()
-        self._client.install(fetch, self._parameters, None, 0.0)
-        return there - began, time.perf_counter() - there
+    def fetch(self) -> float:
+        return latency.seconds_of(lambda: self._client.install(self._client.fetch(), self._parameters))
 
     def push(self) -> float:
         began = time.perf_counter()
         push = self._client.push(self._gradient, self._counts)
         self._client.wait_push(push)
-        seconds = time.perf_counter() - began
-        self._counts = push.counts
-        return seconds
+        return time.perf_counter() - began
 
     def push_awake(self) -> float:
         """A push whose client does not sleep while it waits for the answer of the last shard."""
@@ -130,9 +126,7 @@ class Bench:
         while not push.done():
             if self._endpoint.probe(tag=APPLIED):
                 self._client.wait_push(push)
-        seconds = time.perf_counter() - began
-        self._counts = push.counts
-        return seconds
+        return time.perf_counter() - began
 
     def copy(self) -> float:
         return latency.seconds_of(lambda: np.copyto(self._other, self._gradient))
@@ -153,8 +147,7 @@ class Bench:
     def _turn(self, calls: int) -> dict[str, list[float]]:
         """Everything `calls` times."""
         seconds = {"copy": [self.copy() for _ in range(calls)], "adagrad": [self.kernel() for _ in range(calls)]}
-        fetches = [self.fetch() for _ in range(calls)]
-        seconds |= {"fetch": [fetch for fetch, _ in fetches], "install": [install for _, install in fetches]}
+        seconds["fetch"] = [self.fetch() for _ in range(calls)]
         for name, order in (("push", KEEP), ("push + adagrad", APPLY)):
             self.order(order)
             seconds[name] = [self.push() for _ in range(calls)]
@@ -223,7 +216,6 @@ def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
     ms = {name: row["p50_us"] / 1e3 for name, row in rows.items()}
     return {
         "fetch_ms": ms["fetch"],
-        "install_ms": ms["install"],
         "push_ms": ms["push + adagrad"],
         "send_ms": ms["push"],
         "kernel_ms": ms["adagrad"],

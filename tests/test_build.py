@@ -64,6 +64,14 @@ def test_both_build_the_same_modules(setup_py, installed):
     assert "distbelief.kernels.dense" in by_meson
 
 
+@needs_compiler
+def test_both_compile_with_the_same_flags(setup_py, build):
+    flags = {flag for extension in setup_py["ext_modules"] for flag in extension.extra_compile_args}
+    by_meson = _c_commands(build)
+    assert "-ffp-contract=fast" in flags
+    assert [flag for flag in sorted(flags) if flag not in by_meson] == []
+
+
 def test_setup_py_knows_all_packages(setup_py):
     assert set(setup_py["packages"]) == {
         ".".join(path.parent.relative_to(SRC).parts) for path in SRC.rglob("__init__.py")

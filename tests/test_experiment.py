@@ -1,5 +1,7 @@
 """A configuration made real, on data whose every example carries its own number."""
 
+import itertools
+
 import msgspec
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from distbelief.errors import UserError
 from distbelief.experiment import Experiment
 from distbelief.nn import Arena
 
+DENSE = {"kind": "dense"}
 EXAMPLES, HELD_OUT, CLASSES = 103, 13, 3
 
 
@@ -28,7 +31,7 @@ def an_experiment(files, data=(), network=(), seed=5):
     table = {
         "run": {"folder": "unused"},
         "data": {"train": files["train"], "held_out": HELD_OUT, "batch": 8} | dict(data),
-        "network": {"inputs": 2, "layers": [{"outputs": 4, "activation": "tanh"}, {"outputs": CLASSES}]}
+        "network": {"inputs": 2, "layers": [DENSE | {"outputs": 4, "activation": "tanh"}, DENSE | {"outputs": CLASSES}]}
         | dict(network),
         "rule": {"kind": "fixed", "rate": 0.1},
         "stop": {"epochs": 1},
@@ -140,7 +143,7 @@ def test_models_share_no_buffers(files):
     experiment = an_experiment(files)
     first, second = experiment.model(), experiment.model()
     assert first is not second
-    assert not any(np.shares_memory(a, b) for a in first._y for b in second._y)
+    assert not np.shares_memory(first._buffers._arena, second._buffers._arena)
 
 
 @pytest.mark.parametrize("which", ["train", "test"])
@@ -153,9 +156,80 @@ def test_files_that_do_not_fit_the_network_are_named(files, which):
 
 def test_labels_beyond_the_networks_classes_are_named(files):
     with pytest.raises(UserError, match=r"train-y\.npy: label 2 at index 2, expected 0 to 1"):
-        an_experiment(files, network={"layers": [{"outputs": 2}]})
+        an_experiment(files, network={"layers": [DENSE | {"outputs": 2}]})
 
 
 def test_a_file_that_is_missing_is_named(files):
     with pytest.raises(UserError, match=r"nowhere\.npy: cannot be read"):
         an_experiment(files, data={"test": {"inputs": "nowhere.npy", "labels": files["test"]["labels"]}})
+
+
+IMAGE_LAYERS = [
+    {"kind": "local", "maps": 2, "window": 3},
+    {"kind": "pool", "window": 2},
+    {"kind": "normalise", "window": 3},
+    DENSE | {"outputs": CLASSES},
+]
+
+
+@pytest.mark.parametrize("shape", [(8, 10, 2), (8, 20), (160,)])
+@pytest.mark.parametrize("loss", ["softmax", "logistic", "squared"])
+def test_images_come_in_any_shape_of_as_many_numbers(files, shape, loss):
+    """Whatever their shape in the file: the network sees [H, W, C]."""
+    images = np.random.default_rng(0).standard_normal((EXAMPLES, 8, 10, 2)).astype(np.float32)
+    np.save(files["train"]["inputs"], images.reshape(EXAMPLES, *shape))
+    experiment = an_experiment(files, network={"inputs": [8, 10, 2], "layers": IMAGE_LAYERS, "loss": loss})
+    model = experiment.model()
+    assert list(model.layout.shapes) == ["local0.w", "local0.b", "dense3.w", "dense3.b"]
+    assert [layer.shape for layer in model.layers] == [(6, 8, 2), (3, 4, 2), (3, 4, 2), (3,)]
+    batch = next(experiment.batches(0, 1).epoch(0))
+    assert any((batch.x_in[:, 0].reshape(8, 10, 2) == image).all() for image in images)
+    parameters, gradient = (Arena(model.layout) for _ in range(2))
+    model.initialise(parameters, 0)
+    assert np.isfinite(model.gradient(parameters, batch, gradient)) and gradient["local0.w"].any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_real_targets_belong_to_their_examples(files, dtype):
+    """Of example i: 3 i and -i."""
+    numbers = np.arange(EXAMPLES)
+    np.save(files["train"]["labels"], np.stack([3 * numbers, -numbers], axis=1).astype(np.float32))
+    layers = [DENSE | {"outputs": 2}]
+    experiment = an_experiment(files, network={"layers": layers, "loss": "squared", "dtype": dtype})
+    model = experiment.model()
+    parameters = Arena(model.layout, dtype)
+    for batch in itertools.chain(experiment.batches(0, 1).epoch(0), experiment.held_out()):
+        assert batch.labels.dtype == dtype and batch.labels.shape == (2, batch.size)
+        np.testing.assert_array_equal(batch.labels, [3 * batch.x_in[0], -batch.x_in[0]])
+        loss, right = model.score(parameters, batch)  # all parameters are zero
+        assert loss == pytest.approx((batch.labels**2).sum() / 2) and right is None
+
+
+def test_the_penalty_is_part_of_the_gradient_and_not_of_the_score(files):
+    plain, penalised = (an_experiment(files, network={"penalty": p}).model() for p in (0.0, 0.5))
+    parameters, first, second = (Arena(plain.layout) for _ in range(3))
+    plain.initialise(parameters, 0)
+    batch = next(an_experiment(files, data={"scale": 0.01}).batches(0, 1).epoch(0))
+    weights = sum((parameters[name] ** 2).sum() for name in ("dense0.w", "dense1.w"))
+    difference = penalised.gradient(parameters, batch, second) - plain.gradient(parameters, batch, first)
+    assert difference == pytest.approx(0.25 * weights, rel=1e-5)
+    for name in parameters:
+        expected = 0.5 * parameters[name] if name.endswith(".w") else 0
+        np.testing.assert_allclose(second[name] - first[name], expected, rtol=0, atol=1e-6)
+    assert penalised.score(parameters, batch) == plain.score(parameters, batch)
+
+
+@pytest.mark.parametrize(
+    ("targets", "layers", "loss", "text"),
+    [
+        (np.zeros((EXAMPLES, 3)), 2, "squared", r"an example has 3 targets, expected 2, the outputs of the network"),
+        (np.zeros(EXAMPLES), 2, "squared", r"an example has 1 targets, expected 2"),
+        (np.zeros((EXAMPLES, 3)), 3, "softmax", r"labels have shape \[103, 3\], expected \[examples\]"),
+        (np.full(EXAMPLES, 0.5), 2, "logistic", r"label 0\.5 at index 0, expected a whole number"),
+        (np.full(EXAMPLES, 2), 2, "squared", r"label 2 at index 0, expected 0 to 1"),
+    ],
+)
+def test_targets_that_do_not_fit_are_named(files, targets, layers, loss, text):
+    np.save(files["train"]["labels"], targets)
+    with pytest.raises(UserError, match=r"train-y\.npy: " + text):
+        an_experiment(files, network={"layers": [DENSE | {"outputs": layers}], "loss": loss})

@@ -24,7 +24,7 @@ CONFIG = msgspec.convert(
     {
         "run": {"folder": "/runs/small"},
         "data": {"train": {"inputs": "/x.npy", "labels": "/y.npy"}, "held_out": 5},
-        "network": {"inputs": 4, "layers": [{"outputs": 2}]},
+        "network": {"inputs": 4, "layers": [{"kind": "dense", "outputs": 2}]},
         "rule": {"kind": "adagrad", "rate": 0.1},
         "stop": {"epochs": 1},
     },

@@ -1,4 +1,4 @@
-"""The command line: `distbelief train | evaluate | plot | info | data`."""
+"""The command line: `distbelief train | evaluate | plan | plot | info | data`."""
 
 import argparse
 import os
@@ -39,6 +39,15 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--to", default="plots", metavar="DIR", help="where the PNG files go (default: %(default)s)")
     plot.set_defaults(run=_plot, alone=True)
 
+    plan = commands.add_parser("plan", help="show how a network would be cut over the ranks of a replica")
+    plan.add_argument("config", metavar="CONFIG", help="a TOML file")
+    plan.add_argument("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[])
+    plan.add_argument("--partitions", type=int, metavar="P", help="ranks of a replica (default: network.partitions)")
+    plan.add_argument("--gflops", type=float, default=60.0, help="10^9 operations/s of a rank (default: %(default)s)")
+    plan.add_argument("--gbits", type=float, default=10.0, help="10^9 bits/s of its link (default: %(default)s)")
+    plan.add_argument("--latency", type=float, default=20e-6, help="of a message, in seconds (default: %(default)s)")
+    plan.set_defaults(run=_plan, alone=True)
+
     info = commands.add_parser("info", help="versions, BLAS, MPI, CPU features, threads")
     info.set_defaults(run=_info, alone=False)
 
@@ -68,6 +77,14 @@ def _plot(arguments) -> int:
 
     for path in plot(arguments.folders, arguments.to):
         print(path)
+    return 0
+
+
+def _plan(arguments) -> int:
+    from distbelief.launch.planning import plan
+
+    words = arguments.settings, arguments.partitions, arguments.gflops, arguments.gbits, arguments.latency
+    print("\n".join(plan(arguments.config, *words)))
     return 0
 
 

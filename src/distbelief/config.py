@@ -12,7 +12,9 @@ from distbelief.algorithms.sandblaster.settings import Sandblaster
 from distbelief.algorithms.settings import Count, Downpour, Evaluate, Procedure, Seconds, Stop
 from distbelief.errors import UserError
 from distbelief.explain import explain, stray_number
+from distbelief.nn import Inputs, LayerSpec, build
 from distbelief.optim import Rule
+from distbelief.processor.prepare import Blas
 from distbelief.server.settings import Server
 
 
@@ -27,20 +29,35 @@ class Run(_Section):
     """Replace a run that the folder already holds."""
     timeout: Seconds = 300.0
     """Seconds that any rank waits for another before it says so and ends the job."""
+    threads: Count = 1
+    """Cores that each rank uses."""
+    blas: Blas = "scipy"
+    """Whose float32 matrix products dense layers use: SciPy's, or MKL's (the extra `mkl`)."""
 
 
-class Files(_Section):
-    """Two array files (IDX, IDX .gz, .npy, .npz:member) with as many examples of one as of the other."""
+class Examples(_Section):
+    """Where examples come from: `inputs` and `labels`, or `inputs` alone for pictures, or `generated` alone."""
 
-    inputs: str
-    labels: str
+    inputs: str | None = None
+    """An array file (IDX, IDX .gz, .npy, .npz:member, .h5:dataset), [examples, ...]: images [examples, H, W, C], or
+    anything of as many numbers in that order. Or a folder of pictures, with a folder in it for each class."""
+    labels: str | None = None
+    """An array file of as many classes, [examples]; for the squared error also real targets, [examples, outputs]."""
+    generated: Count | None = None
+    """So many examples are made up, of the network's shape and classes, with something to learn in them."""
+
+    def __post_init__(self):
+        if (self.inputs is None) == (self.generated is None):
+            raise ValueError("Expected either `inputs` or `generated`")
+        if self.generated is not None and self.labels is not None:
+            raise ValueError("Expected no `labels` beside `generated`")
 
 
 class Data(_Section):
-    train: Files
+    train: Examples
     held_out: Count
     """Training examples that are set aside for the evaluations during training."""
-    test: Files | None = None
+    test: Examples | None = None
     """Examples for one evaluation at the end, and for `distbelief evaluate`."""
     batch: Count = 32
     """Examples in a minibatch of one replica."""
@@ -49,18 +66,18 @@ class Data(_Section):
     shift: float = 0.0
 
 
-class DenseLayer(_Section, tag_field="kind", tag="dense"):
-    outputs: Count
-    activation: Literal["linear", "sigmoid", "tanh", "relu"] = "linear"
-
-
 class Network(_Section):
-    inputs: Count
-    """Numbers in one example."""
-    layers: Annotated[list[DenseLayer], msgspec.Meta(min_length=1)]
+    inputs: Inputs
+    """Numbers in one example, or [H, W, C] of an image."""
+    layers: Annotated[list[LayerSpec], msgspec.Meta(min_length=1)]
     """From the inputs up; the last layer's outputs are the classes."""
-    loss: Literal["softmax"] = "softmax"
-    dtype: Literal["float32", "float64"] = "float32"
+    loss: Literal["softmax", "logistic", "squared"] = "softmax"
+    penalty: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Adds penalty/2 times the sum of all squared weights to the loss of a minibatch."""
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    """bfloat16: dense layers compute in it, parameters and gradients stay float32."""
+    partitions: Count = 1
+    """Ranks that each replica is cut over."""
 
 
 class Config(_Section):
@@ -142,6 +159,10 @@ def _decode(table: dict[str, Any], path: str, settings: Sequence[str]) -> Config
         raise UserError(f"{_blamed(path, settings, key)}: {key}: {words}") from None
     if wanting := missing(config.procedure, config.rule, config.stop):
         raise UserError(f"{path}: {wanting[0]}: {wanting[1]}")
+    try:
+        build(config.network.layers, config.network.inputs, config.network.loss)
+    except UserError as error:
+        raise UserError(f"{_blamed(path, settings, 'network')}: {error}") from None
     return config
 
 
@@ -168,10 +189,12 @@ def _blamed(path: str, settings: Sequence[str], key: str) -> str:
 def _resolve(config: Config) -> Config:
     """With absolute paths, so that the run's own copy means the same everywhere."""
 
-    def absolute(files: Files | None) -> Files | None:
-        return files and Files(_absolute(files.inputs), _absolute(files.labels))
-
     replace = msgspec.structs.replace
+
+    def absolute(examples: Examples | None) -> Examples | None:
+        paths = {name: getattr(examples, name, None) for name in ("inputs", "labels")}
+        return examples and replace(examples, **{name: path and _absolute(path) for name, path in paths.items()})
+
     if config.sandblaster.warmstart is not None:
         sandblaster = replace(config.sandblaster, warmstart=_absolute(config.sandblaster.warmstart))
         config = replace(config, sandblaster=sandblaster)

@@ -1,12 +1,15 @@
 """A configuration made real: its data opened and checked, its network built."""
 
+import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from distbelief.config import Config, Files
-from distbelief.data import Batch, Batches, Dataset, held_out, open_dataset, part
-from distbelief.nn import Dense, Network
+from distbelief.config import Config, Examples
+from distbelief.data import Batch, Batches, Generated, ImageFolder, Source, held_out, open_dataset, part
+from distbelief.errors import UserError
+from distbelief.nn import LOSSES, Network, build
 
 # Examples that an evaluation scores at once: between two of them rank 0 serves its shard.
 EVALUATION_BATCH = 250
@@ -19,8 +22,10 @@ class Experiment:
         """Opens the data. Raises UserError if files are missing or broken, or do not fit the network."""
         self.seed = config.seed
         self._config = config
+        network = config.network
+        self._layers = build(network.layers, network.inputs, network.loss)
         self._train = self._open(config.data.train)
-        self._test = self._open(config.data.test) if config.data.test else None
+        self._test = self._open(config.data.test, stream=1) if config.data.test else None
         self._training, self._held_out = held_out(self._train.examples, config.data.held_out, config.seed)
 
     @property
@@ -29,12 +34,8 @@ class Experiment:
 
     def model(self) -> Network:
         """A new network with buffers for minibatches and evaluation batches."""
-        network = self._config.network
-        widths = [network.inputs, *(layer.outputs for layer in network.layers)]
-        layers = [
-            Dense(f"dense{i}", widths[i], layer.outputs, layer.activation) for i, layer in enumerate(network.layers)
-        ]
-        return Network(layers, max(self._config.data.batch, EVALUATION_BATCH), np.dtype(network.dtype))
+        network, batch = self._config.network, max(self._config.data.batch, EVALUATION_BATCH)
+        return Network(self._layers, batch, network.dtype, LOSSES[network.loss](), network.penalty)
 
     def batches(self, replica: int, replicas: int) -> Batches:
         """The minibatches of one replica's part; raises UserError if the part is empty."""
@@ -56,13 +57,29 @@ class Experiment:
             return None
         return self._read(self._test, np.arange(self._test.examples), EVALUATION_BATCH).in_order()
 
-    def _open(self, files: Files) -> Dataset:
-        dataset = open_dataset(files.inputs, files.labels)
-        dataset.check(self._config.network.inputs, self._config.network.layers[-1].outputs)
-        return dataset
+    def _open(self, examples: Examples, stream: int = 0) -> Source:
+        """`stream`: keeps generated examples of one use apart from those of another."""
+        network = self._config.network
+        shape, outputs = self._layers[0].below, math.prod(self._layers[-1].shape)
+        if examples.generated is not None:
+            return Generated(examples.generated, shape, outputs, self.seed, stream)
+        if examples.labels is not None:
+            source = open_dataset(examples.inputs, examples.labels, targets=network.loss == "squared")
+        elif not Path(examples.inputs).is_dir():
+            raise UserError(f"{examples.inputs}: inputs without labels, expected labels, or a folder of pictures")
+        elif len(shape) != 3:
+            raise UserError(
+                f"{examples.inputs}: pictures for a network of inputs = {shape[0]}, expected inputs = "
+                "[height, width, channels]"
+            )
+        else:
+            source = ImageFolder(examples.inputs, shape)
+        source.check(math.prod(shape), outputs)
+        return source
 
-    def _read(self, dataset: Dataset, indices: np.ndarray, batch: int, stream: int = 0) -> Batches:
-        data, dtype = self._config.data, np.dtype(self._config.network.dtype)
+    def _read(self, dataset: Source, indices: np.ndarray, batch: int, stream: int = 0) -> Batches:
+        data, dtype = self._config.data, self._config.network.dtype
+        dtype = np.dtype(np.float32 if dtype == "bfloat16" else dtype)
         return Batches(
             dataset,
             indices,

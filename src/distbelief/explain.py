@@ -17,7 +17,7 @@ def explain(error: msgspec.ValidationError, table: dict[str, Any], struct: type)
     words, _, place = str(error).rpartition(" - at `$") if " - at `$" in str(error) else (str(error), "", "")
     path, here, kind = _walk(re.findall(r"\w+", place), table, struct)
     if unknown := re.match(r"Object contains unknown field `(.*)`", words, re.DOTALL):
-        return _join(path, unknown[1]), f"unknown key, expected one of: {', '.join(_keys(kind))}"
+        return _join(path, unknown[1]), f"unknown key, expected one of: {', '.join(_keys(kind, here))}"
     if missing := re.match(r"Object missing required field `(.*)`", words):
         key = missing[1]
         choices = f", expected one of: {', '.join(_choices(kind))}" if key == _tag_field(kind) else ""
@@ -45,9 +45,9 @@ def _walk(steps: list[str], here: Any, kind: Any) -> tuple[str, Any, Any]:
     """Follow msgspec's path down the table: the dotted key, the value found there, and the type expected there."""
     path = ""
     for step in steps:
-        kind = _bare(kind)
-        if typing.get_origin(kind) is list:
-            kind, here = typing.get_args(kind)[0], here[int(step)]
+        if isinstance(here, list):
+            lists = [k for k in _alternatives(kind) if typing.get_origin(k) is list]
+            kind, here = typing.get_args(lists[0])[0], here[int(step)]
         else:
             struct = _struct(kind, here)
             # The tag of a union is no field; its choices are the union's.
@@ -61,11 +61,16 @@ def _bare(kind: Any) -> Any:
     return typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
 
 
+def _alternatives(kind: Any) -> list[Any]:
+    """The members of a union; of any other type itself."""
+    kind = _bare(kind)
+    union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    return [_bare(k) for k in typing.get_args(kind)] if union else [kind]
+
+
 def _structs(kind: Any) -> list[type]:
     """The structs among the alternatives of a type."""
-    kind = _bare(kind)
-    kinds = typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else [kind]
-    return [k for k in kinds if isinstance(k, type) and issubclass(k, msgspec.Struct)]
+    return [k for k in _alternatives(kind) if isinstance(k, type) and issubclass(k, msgspec.Struct)]
 
 
 def _struct(kind: Any, here: Any) -> type:
@@ -80,10 +85,11 @@ def _tag_field(kind: Any) -> str | None:
     return structs[0].__struct_config__.tag_field if structs else None
 
 
-def _keys(kind: Any) -> list[str]:
-    """The keys that tables of this type may have."""
+def _keys(kind: Any, here: Any) -> list[str]:
+    """The keys that a table of this type may have, in a union by what its tag means."""
     tag = _tag_field(kind)
-    fields = [field for struct in _structs(kind) for field in struct.__struct_fields__]
+    structs = [_struct(kind, here)] if tag in here else _structs(kind)
+    fields = [field for struct in structs for field in struct.__struct_fields__]
     return list(dict.fromkeys([tag, *fields] if tag else fields))
 
 

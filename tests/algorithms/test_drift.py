@@ -33,7 +33,9 @@ class OneSided(Digits):
         start, stop = Placement(self.model().layout.size, SHARDS).intervals[1]
         nothing = np.zeros(stop - start, np.float32)
         for _ in range(self._extra):
-            header = record(HEADER, kind=GRADIENT, sequence=10**9, start=start, stop=stop, nbytes=nothing.nbytes)
+            header = record(
+                HEADER, kind=GRADIENT, sequence=10**9, last=True, start=start, stop=stop, nbytes=nothing.nbytes
+            )
             requests = [self._endpoint.send(header, 1, PUSH), self._endpoint.send(nothing, 1, PAYLOAD)]
             self._endpoint.wait_all(requests, 20.0, "shard 1")
         return batch

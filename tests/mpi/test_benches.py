@@ -70,8 +70,8 @@ def test_server(shards, wire):
     arguments = ["--params", "5001", "--shards", str(shards), "--wire", wire, "--repetitions", "2", "--idle", "0.1"]
     facts, table = told("server", *arguments, ranks=shards + 1)
     assert (facts["params"], facts["shards"], facts["wire"]) == (5001, shards, wire)
-    require_table(facts, table, ["copy", "adagrad", "fetch", "install", "push", "push + adagrad"], [4096, 20004])
-    times = ["fetch_ms", "install_ms", "push_ms", "send_ms", "kernel_ms", "copy_ms", "push_wait_ms"]
+    require_table(facts, table, ["copy", "adagrad", "fetch", "push", "push + adagrad"], [4096, 20004])
+    times = ["fetch_ms", "push_ms", "send_ms", "kernel_ms", "copy_ms", "push_wait_ms"]
     require_numbers(facts, *times, "fetch_ratio", "push_ratio", "idle_cpu")
     assert math.isclose(facts["fetch_ratio"], facts["copy_ms"] / facts["fetch_ms"])
     assert math.isclose(facts["push_ratio"], facts["push_ms"] / (facts["kernel_ms"] + facts["copy_ms"]))
@@ -90,7 +90,28 @@ def test_downpour(wire):
     assert len(table) == 2 + 2
 
 
-@pytest.mark.parametrize(("name", "ranks"), [("transport", 1), ("server", 3), ("downpour", 3)])
+NETWORK = """
+run.folder = "run"
+data = { train = { inputs = "none", labels = "none" }, held_out = 1, batch = 3 }
+rule = { kind = "adagrad", rate = 0.1 }
+stop.epochs = 1
+[network]
+inputs = [24, 8, 2]
+layers = [{ kind = "local", maps = 3, window = 5 }, { kind = "normalise", window = 3 }, { kind = "dense", outputs = 9 }]
+"""
+
+
+def test_partition(tmp_path):
+    (tmp_path / "network.toml").write_text(NETWORK)
+    arguments = ["--config", str(tmp_path / "network.toml"), "--partitions", "3", "--steps", "2", "--repetitions", "1"]
+    facts, _ = told("partition", *arguments, ranks=3)
+    assert (facts["partitions"], facts["examples"]) == (3, 3)
+    require_numbers(facts, "one_ms", "p_ms", "speedup")
+    assert math.isclose(facts["speedup"], facts["one_ms"] / facts["p_ms"])
+    assert facts["bytes_ratio"] == 1.0 and facts["bytes"] > 0
+
+
+@pytest.mark.parametrize(("name", "ranks"), [("transport", 1), ("server", 3), ("downpour", 3), ("partition", 3)])
 def test_another_number_of_ranks(name, ranks):
     require_refusal(bench(name, ranks=ranks), f"{name}.py was started with -n {ranks}, expected mpirun -n 2")
 

@@ -32,7 +32,9 @@ def run(program, *, values, rule, shards, clients, pushes, settings=None, **clus
 
     def role(endpoint):
         number = endpoint.rank if endpoint.rank < shards else None
-        nbytes = 0 if number is None else Shard.window_bytes(placement.intervals[number], values.dtype, settings)
+        nbytes = (
+            0 if number is None else Shard.window_bytes(placement.intervals[number], values.dtype, settings, clients)
+        )
         window = endpoint.window(nbytes)
         if number is None:
             endpoint.wait_all([endpoint.receive(np.zeros(1), s, 99) for s in range(shards)], TIMEOUT, "the shards")
@@ -45,6 +47,7 @@ def run(program, *, values, rule, shards, clients, pushes, settings=None, **clus
                 TIMEOUT,
                 settings,
                 endpoint.rank - shards,
+                clients,
             )
             result = program(client, endpoint)
             window.free()
@@ -66,5 +69,5 @@ def run(program, *, values, rule, shards, clients, pushes, settings=None, **clus
 def fetch(client, parameters, accrued=None, rate=0.0):
     """Fetch, wait and install: the counts of the fetch."""
     fetching = client.fetch()
-    client.wait_fetch(fetching)
-    return client.install(fetching, parameters, accrued, rate)
+    client.install(fetching, parameters, accrued, rate)
+    return client.counts(fetching)

@@ -7,7 +7,7 @@ from server.small_cluster import TIMEOUT, fetch, run
 from distbelief.comm.sim import Cluster
 from distbelief.optim import Adagrad, FixedRate
 from distbelief.server import Client, Interval, Placement
-from distbelief.server.messages import GRADIENT, HEADER, PAYLOAD, PUSH, RECORD, record
+from distbelief.server.messages import GRADIENT, HEADER, PAYLOAD, PUSH, RECORD, THROUGH, record
 
 
 @pytest.mark.parametrize(("size", "shards"), [(1, 1), (10, 3), (41, 7), (1000, 64), (5, 5)])
@@ -117,8 +117,12 @@ def _header(**fields):
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        ([(_header(stop=3, nbytes=24), PUSH), (np.ones(3), PAYLOAD)], "a push of 24 bytes for the interval 0..3"),
-        ([(_header(nbytes=16), PUSH), (np.ones(2), PAYLOAD)], "expected 32 bytes for 0..4"),
+        ([(_header(stop=5, nbytes=40), PUSH), (np.ones(5), PAYLOAD)], "a push of 40 bytes for the interval 0..5"),
+        ([(_header(start=-1, stop=2, nbytes=24), PUSH), (np.ones(3), PAYLOAD)], "for the interval -1..2, expected"),
+        ([(_header(start=3, stop=2, nbytes=8), PUSH), (np.ones(1), PAYLOAD)], "for the interval 3..2, expected"),
+        ([(_header(nbytes=16), PUSH), (np.ones(2), PAYLOAD)], "expected 8 bytes for each of an interval within 0..4"),
+        ([(_header(replica=1), PUSH), (np.ones(4), PAYLOAD)], "a header of replica 1, of 1"),
+        ([(_header(kind=THROUGH, replica=-1, nbytes=0), PUSH)], "a header of replica -1, of 1"),
         ([(_header(kind=77), PUSH), (np.ones(4), PAYLOAD)], "a header of unknown kind 77"),
         ([(_header(kind=77, nbytes=0), PUSH)], "a header of unknown kind 77"),
         ([(np.zeros(5, np.uint8), PUSH)], f"a header of 5 bytes, expected {HEADER.itemsize}"),

@@ -8,6 +8,7 @@ from distbelief.comm.endpoint import DeadlineExpired
 from distbelief.kernels import narrow, widen
 from distbelief.optim import Adagrad, Constant, Cosine, FixedRate, Inverse, Momentum, Step
 from distbelief.server import Bounded, Compensated, Scaled, Server
+from distbelief.server.messages import HEADER
 
 
 def _three_late_pushes(client, endpoint):
@@ -168,7 +169,7 @@ def test_a_bfloat16_push_carries_its_rounding_error_over():
         settings=Server(push_wire="bfloat16"),
     )
     np.testing.assert_allclose(parameters, -100.1, atol=2**-7)
-    assert nbytes == 100 * (4 * 2 + 56)
+    assert nbytes == 100 * (4 * 2 + HEADER.itemsize)
 
 
 def _rounded(values):

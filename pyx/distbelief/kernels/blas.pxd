@@ -1,9 +1,20 @@
-# Matrix products on row-major data, through whatever BLAS the site's SciPy uses.
+# Matrix products on row-major data: by the BLAS that the site's SciPy uses, or in float32 by another one (blas.pyx).
+# Products of bfloat16 with float32 sums: by MKL's cblas_gemm_bf16bf16f32, if it is there and the CPU is made for it.
 # A row-major [r, c] array is a column-major [c, r] one to BLAS, so operands swap places.
 
-from scipy.linalg.cython_blas cimport dgemm, sgemm
+from scipy.linalg.cython_blas cimport dgemm
 
 from distbelief.kernels.real cimport real
+
+ctypedef void (*sgemm_pointer)(char *transa, char *transb, int *m, int *n, int *k, float *alpha, float *a, int *lda,
+                               float *b, int *ldb, float *beta, float *c, int *ldc) noexcept nogil
+
+ctypedef void (*gemm16_pointer)(int layout, int transa, int transb, int m, int n, int k, float alpha,
+                                const unsigned short *a, int lda, const unsigned short *b, int ldb, float beta,
+                                float *c, int ldc) noexcept nogil
+
+cdef sgemm_pointer sgemm
+cdef gemm16_pointer gemm16  # NULL: there is none
 
 
 cdef inline void gemm(char transpose_a, char transpose_b, int rows, int columns, int inner,

@@ -1,16 +1,38 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Softmax with cross-entropy over feature-first scores z [classes, n]; sums in float64."""
 
-from libc.math cimport exp, expf, log
+from cython.parallel cimport prange
+from libc.math cimport exp, log
 
+from distbelief.kernels.exponential cimport exponential
 from distbelief.kernels.real cimport real
+from distbelief.kernels.threads cimport band_start, bands_of
 
 
-cdef inline real _exp(real z) noexcept nogil:
-    if real is float:
-        return expf(z)
-    else:
-        return exp(z)
+cdef void _columns(const real *z_kn, real *dz_kn, double scale, double *peak, double *total, Py_ssize_t classes,
+                   Py_ssize_t n, Py_ssize_t width) noexcept nogil:
+    """The first `width` of n columns: dz = scale softmax(z), and log(sum of e^z) in `peak`."""
+    cdef Py_ssize_t k, j
+    cdef const real *z
+    cdef real *d
+    for j in range(width):
+        peak[j], total[j] = z_kn[j], 0
+    for k in range(1, classes):
+        z = z_kn + k * n
+        for j in range(width):
+            peak[j] = z[j] if z[j] > peak[j] else peak[j]
+    for k in range(classes):
+        z, d = z_kn + k * n, dz_kn + k * n
+        for j in range(width):
+            d[j] = exponential[real](<real>(z[j] - peak[j]))
+            total[j] += d[j]
+    for j in range(width):
+        peak[j] += log(total[j])
+        total[j] = scale / total[j]
+    for k in range(classes):
+        d = dz_kn + k * n
+        for j in range(width):
+            d[j] = <real>(d[j] * total[j])
 
 
 def softmax_cross_entropy(const real[:, ::1] z_kn, const long long[::1] labels_n, double scale,
@@ -18,39 +40,22 @@ def softmax_cross_entropy(const real[:, ::1] z_kn, const long long[::1] labels_n
     """Returns the sum over examples of -log softmax(z)[label]; writes scale times its gradient to `dz_kn`.
 
     dz = scale (softmax(z) - onehot(label)). Scores are shifted by their maximum, so none overflows. Labels must
-    lie in 0..classes-1. `scratch_2n` is overwritten.
+    lie in 0..classes-1. `scratch_2n` is overwritten. Threads share the columns.
     """
-    cdef Py_ssize_t classes = z_kn.shape[0], n = z_kn.shape[1], k, j
+    cdef Py_ssize_t classes = z_kn.shape[0], n = z_kn.shape[1], first, j
     cdef double loss = 0
-    cdef double *total
-    cdef double *peak
-    cdef const real *z
-    cdef real *d
+    cdef int bands = bands_of(20.0 * classes * n), band
     assert labels_n.shape[0] == n and dz_kn.shape[0] == classes and dz_kn.shape[1] == n
     assert scratch_2n.shape[0] == 2 and scratch_2n.shape[1] >= n
     if n == 0 or classes == 0:
         return 0.0
     with nogil:
-        peak, total = &scratch_2n[0, 0], &scratch_2n[1, 0]
+        for band in prange(bands, schedule="static", use_threads_if=bands > 1):
+            first = band_start(n, bands, band)
+            _columns[real](&z_kn[0, 0] + first, &dz_kn[0, 0] + first, scale, &scratch_2n[0, 0] + first,
+                           &scratch_2n[1, 0] + first, classes, n, band_start(n, bands, band + 1) - first)
         for j in range(n):
-            peak[j], total[j] = z_kn[0, j], 0
-        for k in range(1, classes):
-            z = &z_kn[k, 0]
-            for j in range(n):
-                peak[j] = z[j] if z[j] > peak[j] else peak[j]
-        for k in range(classes):
-            z, d = &z_kn[k, 0], &dz_kn[k, 0]
-            for j in range(n):
-                d[j] = _exp[real](<real>(z[j] - peak[j]))
-                total[j] += d[j]
-        for j in range(n):
-            loss += log(total[j]) + peak[j] - z_kn[labels_n[j], j]
-            total[j] = scale / total[j]
-        for k in range(classes):
-            d = &dz_kn[k, 0]
-            for j in range(n):
-                d[j] = <real>(d[j] * total[j])
-        for j in range(n):
+            loss += scratch_2n[0, j] - z_kn[labels_n[j], j]
             dz_kn[labels_n[j], j] -= <real>scale
     return loss
 

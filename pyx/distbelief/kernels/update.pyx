@@ -5,10 +5,12 @@ A shard's gradient may be of the parameters' own type or bfloat16 (uint16). With
 writes the updated parameters to it, rounded to bfloat16.
 """
 
+from cython.parallel cimport prange
 from libc.math cimport sqrt, sqrtf
 
 from distbelief.kernels.bfloat16 cimport narrow_bits, widen_bits
 from distbelief.kernels.real cimport real
+from distbelief.kernels.threads cimport threads
 
 ctypedef unsigned short unsigned_short
 
@@ -19,6 +21,12 @@ ctypedef fused wire:
 
 # Elements per block: what an update has touched is still in the first-level cache when the shadow is written.
 cdef Py_ssize_t BLOCK = 1024
+# Threads share an update of more blocks than these; below, it is done before they have all begun.
+cdef Py_ssize_t SHARED = 64
+
+
+cdef inline bint _shared(Py_ssize_t blocks) noexcept nogil:
+    return threads() > 1 and blocks > SHARED
 
 
 cdef inline real _root(real x) noexcept nogil:
@@ -51,7 +59,7 @@ cdef inline void _shade(const real *parameters, unsigned short *shadow, Py_ssize
 
 def sgd(real[::1] parameters, const wire[::1] gradient, double rate, unsigned short[::1] shadow=None):
     """parameters -= rate gradient."""
-    cdef Py_ssize_t block, first, last, i, size = parameters.shape[0]
+    cdef Py_ssize_t block, blocks, first, last, i, size = parameters.shape[0]
     cdef real r = <real>rate
     cdef bint shaded = shadow is not None
     cdef const wire *g
@@ -59,9 +67,10 @@ def sgd(real[::1] parameters, const wire[::1] gradient, double rate, unsigned sh
     if size == 0:
         return
     _same[wire, real](gradient[0], parameters[0])
+    blocks = (size + BLOCK - 1) // BLOCK
     with nogil:
         g = &gradient[0]
-        for block in range((size + BLOCK - 1) // BLOCK):
+        for block in prange(blocks, schedule="static", use_threads_if=_shared(blocks)):
             first, last = block * BLOCK, min((block + 1) * BLOCK, size)
             for i in range(first, last):
                 parameters[i] -= r * _read[wire, real](g, i, r)
@@ -86,7 +95,7 @@ def adagrad(real[::1] parameters, const wire[::1] gradient, real[::1] squares, d
     The floor under the root, the smallest normal number, turns 0/0 into 0. It also shortens the steps of gradients
     whose squares underflow (below 1e-19 in float32); where squares overflow (above 1e19) a parameter stays put.
     """
-    cdef Py_ssize_t block, first, last, i, size = parameters.shape[0]
+    cdef Py_ssize_t block, blocks, first, last, i, size = parameters.shape[0]
     cdef real r = <real>rate, x, s, floor
     cdef bint shaded = shadow is not None
     cdef const wire *g
@@ -98,9 +107,10 @@ def adagrad(real[::1] parameters, const wire[::1] gradient, real[::1] squares, d
     if size == 0:
         return
     _same[wire, real](gradient[0], parameters[0])
+    blocks = (size + BLOCK - 1) // BLOCK
     with nogil:
         g = &gradient[0]
-        for block in range((size + BLOCK - 1) // BLOCK):
+        for block in prange(blocks, schedule="static", use_threads_if=_shared(blocks)):
             first, last = block * BLOCK, min((block + 1) * BLOCK, size)
             for i in range(first, last):
                 x = _read[wire, real](g, i, r)
@@ -115,7 +125,7 @@ def adagrad(real[::1] parameters, const wire[::1] gradient, real[::1] squares, d
 def momentum(real[::1] parameters, const wire[::1] gradient, real[::1] velocity, double rate, double decay,
              unsigned short[::1] shadow=None):
     """velocity = decay velocity + gradient, then parameters -= rate velocity (Polyak 1964)."""
-    cdef Py_ssize_t block, first, last, i, size = parameters.shape[0]
+    cdef Py_ssize_t block, blocks, first, last, i, size = parameters.shape[0]
     cdef real r = <real>rate, d = <real>decay
     cdef bint shaded = shadow is not None
     cdef const wire *g
@@ -123,9 +133,10 @@ def momentum(real[::1] parameters, const wire[::1] gradient, real[::1] velocity,
     if size == 0:
         return
     _same[wire, real](gradient[0], parameters[0])
+    blocks = (size + BLOCK - 1) // BLOCK
     with nogil:
         g = &gradient[0]
-        for block in range((size + BLOCK - 1) // BLOCK):
+        for block in prange(blocks, schedule="static", use_threads_if=_shared(blocks)):
             first, last = block * BLOCK, min((block + 1) * BLOCK, size)
             for i in range(first, last):
                 velocity[i] = d * velocity[i] + _read[wire, real](g, i, r)
@@ -159,17 +170,29 @@ def accrue(real[::1] parameters, real[::1] accrued, const real[::1] gradient, do
 
     Returns whether every number of the gradient is finite: a replica never pushes one that is not.
     """
-    cdef Py_ssize_t i, size = parameters.shape[0]
-    cdef real r = <real>rate, g
+    cdef Py_ssize_t block, blocks, first, size = parameters.shape[0]
     cdef int stray = 0
     assert gradient.shape[0] == size and accrued.shape[0] == size
+    blocks = (size + BLOCK - 1) // BLOCK
     with nogil:
-        for i in range(size):
-            g = gradient[i]
-            accrued[i] += g
-            parameters[i] -= r * g
-            stray |= g - g != 0  # NaN, if g is a NaN or infinite
+        for block in prange(blocks, schedule="static", use_threads_if=_shared(blocks)):
+            first = block * BLOCK
+            stray |= _accrue(&parameters[first], &accrued[first], &gradient[first], <real>rate,
+                             min(BLOCK, size - first))
     return not stray
+
+
+cdef inline int _accrue(real *parameters, real *accrued, const real *gradient, real rate,
+                        Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real g
+    cdef int stray = 0
+    for i in range(size):
+        g = gradient[i]
+        accrued[i] += g
+        parameters[i] -= rate * g
+        stray |= g - g != 0  # NaN, if g is a NaN or infinite
+    return stray
 
 
 def weigh(real[::1] gradient, double weight):

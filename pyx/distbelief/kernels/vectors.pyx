@@ -19,22 +19,17 @@ cdef extern from *:
     #define FOUR(p) ((four){(p)[0], (p)[1], (p)[2], (p)[3]})
     #define SUM(v) (((v)[0] + (v)[1]) + ((v)[2] + (v)[3]))
     static const four ZERO = {0};
-    #ifdef __AVX__
-    #define HELD(v) __asm__("" : "+x"(v))
-    #else
-    #define HELD(v)
-    #endif
     """
     ctypedef double four
     four FOUR_floats "FOUR" (const float *) noexcept nogil
     four FOUR_doubles "FOUR" (const double *) noexcept nogil
     double SUM(four) noexcept nogil
     four ZERO
-    void HELD(four) noexcept nogil
 
 cdef enum:
-    BLOCK = 1024  # elements that a sweep treats at a time, a multiple of 4: a few vectors' stay in the first-level cache
-    TILE = 3  # rows and columns whose products the registers hold; L-BFGS has 3 new rows: s, y and the gradient
+    BLOCK = 8192  # elements that a sweep reads of one vector before it turns to the next: long enough to prefetch well
+    ROWS = 2  # of a tile, the products that the registers hold; L-BFGS has two new rows, y and the gradient
+    COLUMNS = 4
     CHUNK = 1 << 18  # elements that one thread takes at a time
 
 
@@ -45,54 +40,51 @@ cdef inline four _widen(const real *p) noexcept nogil:
         return FOUR_doubles(p)
 
 
-cdef void _tile(const double *rows, const real *x, const real *y, const real *z, Py_ssize_t size,
+cdef void _tile(const double *rows, const real *w, const real *x, const real *y, const real *z, Py_ssize_t size,
                 double *out) noexcept nogil:
-    """out[r, c] = rows[r] . columns[c], 3 by 3. rows: BLOCK apart; columns: x, y, z; size: a multiple of 4."""
-    cdef four ax = ZERO, ay = ZERO, az = ZERO, bx = ZERO, by = ZERO, bz = ZERO, cx = ZERO, cy = ZERO, cz = ZERO
-    cdef four a, b, c, v
+    """out[r, c] = rows[r] . columns[c], 2 by 4. rows: BLOCK apart; columns: w, x, y, z; size: a multiple of 4."""
+    cdef four aw = ZERO, ax = ZERO, ay = ZERO, az = ZERO, bw = ZERO, bx = ZERO, by = ZERO, bz = ZERO, a, b, v
     cdef Py_ssize_t i = 0
     while i < size:
-        a, b, c = FOUR_doubles(rows + i), FOUR_doubles(rows + BLOCK + i), FOUR_doubles(rows + 2 * BLOCK + i)
-        HELD(a)
-        HELD(b)
-        HELD(c)
+        a, b = FOUR_doubles(rows + i), FOUR_doubles(rows + BLOCK + i)
+        v = _widen[real](w + i)
+        aw, bw = aw + a * v, bw + b * v
         v = _widen[real](x + i)
-        ax, bx, cx = ax + a * v, bx + b * v, cx + c * v
+        ax, bx = ax + a * v, bx + b * v
         v = _widen[real](y + i)
-        ay, by, cy = ay + a * v, by + b * v, cy + c * v
+        ay, by = ay + a * v, by + b * v
         v = _widen[real](z + i)
-        az, bz, cz = az + a * v, bz + b * v, cz + c * v
+        az, bz = az + a * v, bz + b * v
         i = i + 4
-    out[0], out[1], out[2] = SUM(ax), SUM(ay), SUM(az)
-    out[3], out[4], out[5] = SUM(bx), SUM(by), SUM(bz)
-    out[6], out[7], out[8] = SUM(cx), SUM(cy), SUM(cz)
+    out[0], out[1], out[2], out[3] = SUM(aw), SUM(ax), SUM(ay), SUM(az)
+    out[4], out[5], out[6], out[7] = SUM(bw), SUM(bx), SUM(by), SUM(bz)
 
 
 cdef void _gram_chunk(const real **rows, Py_ssize_t n_rows, const real **columns, Py_ssize_t n_columns,
                       Py_ssize_t first, Py_ssize_t last, double *out) noexcept nogil:
     """out[r, c] += rows[r] . columns[c] over first..last. A tile that sticks out repeats the last row or column."""
-    cdef double widened[TILE * BLOCK]
-    cdef double products[TILE * TILE]
-    cdef const real *x[TILE]
+    cdef double widened[ROWS * BLOCK]
+    cdef double products[ROWS * COLUMNS]
+    cdef const real *x[COLUMNS]
     cdef Py_ssize_t block, start, size, whole, r, c, i, j, k
     for block in range((last - first + BLOCK - 1) // BLOCK):
         start = first + block * BLOCK
         size = min(<Py_ssize_t>BLOCK, last - start)
         whole = size - size % 4
-        for r in range(0, n_rows, 3):
-            for i in range(TILE):
+        for r in range(0, n_rows, 2):
+            for i in range(ROWS):
                 x[0] = rows[min(r + i, n_rows - 1)] + start
                 for k in range(size):
                     widened[i * BLOCK + k] = <double>x[0][k]
-            for c in range(0, n_columns, 3):
-                for j in range(TILE):
+            for c in range(0, n_columns, 4):
+                for j in range(COLUMNS):
                     x[j] = columns[min(c + j, n_columns - 1)] + start
-                _tile[real](widened, x[0], x[1], x[2], whole, products)
-                for i in range(min(3, n_rows - r)):
-                    for j in range(min(3, n_columns - c)):
+                _tile[real](widened, x[0], x[1], x[2], x[3], whole, products)
+                for i in range(min(2, n_rows - r)):
+                    for j in range(min(4, n_columns - c)):
                         for k in range(whole, size):
-                            products[i * TILE + j] += widened[i * BLOCK + k] * <double>x[j][k]
-                        out[(r + i) * n_columns + c + j] += products[i * TILE + j]
+                            products[i * COLUMNS + j] += widened[i * BLOCK + k] * <double>x[j][k]
+                        out[(r + i) * n_columns + c + j] += products[i * COLUMNS + j]
 
 
 cdef void _combine_chunk(const real **vectors, const double *coefficients, Py_ssize_t count,

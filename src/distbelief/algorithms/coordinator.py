@@ -116,7 +116,7 @@ class Coordinator:
 
     def _begin(self) -> None:
         fetch = self._client.fetch()
-        self._client.wait_fetch(fetch)  # before anybody moves the parameters
+        fetch.wait_all(self._timeout)  # before anybody moves the parameters
         self._began = self._endpoint.clock()
         self._let_loose()
         self._evaluating = self._evaluator.evaluate(0.0, fetch)

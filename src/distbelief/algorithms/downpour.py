@@ -22,7 +22,7 @@ from distbelief.algorithms.warmstart import clocks
 from distbelief.comm.endpoint import Endpoint
 from distbelief.nn.arena import Arena
 from distbelief.optim import Rule
-from distbelief.server import Bounded, Client, Placement, Server, Service, Shard
+from distbelief.server import Bounded, Client, Interval, Placement, Server, Service, Shard
 
 
 def train(
@@ -46,7 +46,10 @@ def train(
     model = problem.model()
     placement = Placement(model.layout.size, len(roles.shards))
     number = roles.shards.index(rank) if rank in roles.shards else None
-    exposed = 0 if number is None else Shard.window_bytes(placement.intervals[number], model.dtype, server)
+    replicas = len(roles.replicas)
+    exposed = 0
+    if number is not None:
+        exposed = Shard.window_bytes(placement.intervals[number], model.dtype, server, replicas)
     window = endpoint.window(exposed)
     replica = roles.replicas.index(rank) if rank in roles.replicas else None
 
@@ -54,11 +57,11 @@ def train(
     if number is not None:
         interval = placement.intervals[number]
         values = _beginning(problem, model)[interval.start : interval.stop]
-        shard = Shard(interval, values, rule, window, server, clocks(downpour, len(roles.replicas)))
+        shard = Shard(interval, values, rule, window, server, clocks(downpour, replicas))
         parts.append(Service(endpoint, shard, timeout, server))
     coordinator = None
     if rank == roles.coordinator:
-        reader = Client(endpoint, window, placement, roles.shards, model.dtype, timeout, server)
+        reader = Client(endpoint, window, placement, roles.shards, model.dtype, timeout, server, clients=replicas)
         coordinator = Coordinator(endpoint, roles, reader, problem, downpour, stop, evaluate, timeout, listener)
         parts.append(coordinator)
     elif number is not None:
@@ -67,18 +70,20 @@ def train(
     here = Serving(endpoint, parts) if parts and replica is not None else endpoint
     orders = Orders(here, roles.coordinator, timeout)
     if replica is not None:
+        tensors = [Interval(tensor.start, tensor.stop) for tensor in model.layout.tensors]
+        client = Client(here, window, placement, roles.shards, model.dtype, timeout, server, replica, replicas, tensors)
         Replica(
             here,
-            Client(here, window, placement, roles.shards, model.dtype, timeout, server, replica),
+            client,
             orders,
             roles.coordinator,
             replica,
-            len(roles.replicas),
+            replicas,
             problem,
             downpour,
             stop,
             rule.rate if downpour.local_rate is None else downpour.local_rate,
-            (evaluate.every_examples or math.inf) / (4 * len(roles.replicas)),
+            (evaluate.every_examples or math.inf) / (4 * replicas),
             timeout,
             server.staleness.steps if isinstance(server.staleness, Bounded) else None,
         ).run()

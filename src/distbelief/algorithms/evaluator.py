@@ -43,9 +43,10 @@ class Evaluator:
             "seconds_pushing": ledger.total("seconds_pushing"),
             "replica_examples_per_s": ledger.examples_per_s(),
         }
-        while not fetch.done():
+        while fetch.missing:
+            self._client.install(fetch, self._fetched.flat, wait=False)
             yield
-        counts = self._client.install(fetch, self._fetched.flat, None, 0.0)
+        counts = self._client.counts(fetch)
         shards = {
             "staleness": (fetch.records["staleness_sum"] / np.maximum(counts, 1)).tolist(),
             "staleness_max": fetch.records["staleness_max"].tolist(),

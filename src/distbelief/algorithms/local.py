@@ -1,8 +1,12 @@
-"""A replica's own copy of the parameters: fetched, stepped, and its gradients accrued for the next push."""
+"""A replica's own copy of the parameters: fetched, stepped, and its gradients accrued and pushed, piece by piece."""
+
+import inspect
+import math
 
 import numpy as np
 
-from distbelief.algorithms.model import Model
+from distbelief.algorithms.model import Batch, Model
+from distbelief.algorithms.step import Pieces, Step
 from distbelief.comm.endpoint import Endpoint
 from distbelief.kernels import accrue, all_finite, sgd
 from distbelief.nn.arena import Arena
@@ -10,86 +14,129 @@ from distbelief.server import Client, Fetch, Push
 
 
 class LocalCopy:
-    """The state of the paper's client loop, with a method for each of its lines. All methods are Local.
+    """The state of the paper's client loop. All methods are Local.
 
-    Three buffers take turns: the model writes a gradient into one, gradients accrue in the second, a push is on its
-    way from the third. The first gradient after a push becomes the accrued one by changing names, without a pass.
+    A step goes by pieces (server.pieces). What has been fetched of a piece is brought in just before its layer
+    computes with it; once its gradient is final, it is accrued and, in a step that pushes, sent off, while the layers
+    below still compute. Two buffers take turns: gradients accrue in one, while a push is on its way from the other. The
+    first gradient after a push is written straight into the one that accrues.
     """
 
     def __init__(self, endpoint: Endpoint, client: Client, model: Model, rate: float):
         """`rate`: of the local step."""
         self.parameters = Arena(model.layout, model.dtype)
-        self.gradient = Arena(model.layout, model.dtype)
-        self._accrued = Arena(model.layout, model.dtype)
-        self._spare = Arena(model.layout, model.dtype)
+        self.finite = True
+        """Whether every loss and gradient has been; what is not is never pushed."""
         self._endpoint = endpoint
         self._client = client
+        self._model = model
         self._rate = rate
+        self._by_layers = {"needed", "produced"} <= set(inspect.signature(model.gradient).parameters)
+        self._pieces = Pieces(model.layout, client.pieces)
+        self._accrued, self._spare = (Arena(model.layout, model.dtype) for _ in range(2))
+        self._gradient: Arena | None = None  # that is to be accrued, where several steps are
         self._steps = 0  # accrued
-        self._owed: np.ndarray | None = None  # a gradient whose step is still to be taken
+        # By piece, a gradient whose step is still to be taken: values fetched until then have it by the client's
+        # invariant, and spare the pass.
+        self._owed: dict[int, np.ndarray] = {}
         self._fetch: Fetch | None = None
         self._push: Push | None = None
         self._counts = self._accrued_counts = np.zeros(0, np.int64)
+        self._wait = self._push_begun = False
+        self._clock: int | None = None
 
     def start_fetching(self) -> None:
         """Start to fetch the parameters; a fetch still under way is waited for."""
-        self._install(wait=True)
+        self._settle()
         self._fetch = self._client.fetch()
 
-    def refresh(self, wait: bool) -> None:
-        """Before a gradient: bring in what has been fetched (`wait`: for a fetch under way), or the step still owed."""
-        self._install(wait)
-        if self._owed is not None:
-            sgd(self.parameters.flat, self._owed, self._rate)
-            self._endpoint.charge(nbytes=3 * self.parameters.flat.nbytes)
-            self._owed = None
+    def step(self, batch: Batch, wait: bool, clock: int | None) -> float:
+        """accrued += gradient of `batch`, parameters -= rate gradient; returns the loss.
 
-    def step(self) -> bool:
-        """Take in the gradient: accrued += gradient, parameters -= rate gradient.
-
-        Returns whether all its numbers are finite; one that is not must never be pushed. After a push the step is
-        owed until `refresh`: values fetched until then have it by the client's invariant, and spare the pass.
+        `wait`: for what has not been fetched yet when it is needed; else it is brought in by a later step. `clock`:
+        push what has accrued, with this clock; None: not in this step.
         """
-        if self._steps == 0:
-            self.gradient, self._accrued = self._accrued, self.gradient
-            finite = all_finite(self._accrued.flat)
-            self._owed, passes = self._accrued.flat, 1
+        written = self._accrued = self._fresh() if self._steps == 0 else self._accrued
+        if self._steps:
+            written = self._gradient = self._gradient or Arena(self._model.layout, self._model.dtype)
+        self._wait, self._clock, self._push_begun = wait, clock, False
+        step = Step(self._endpoint, self._pieces, self._model.flops(batch.size), self._bring, self._finish)
+        if self._by_layers:
+            loss = self._model.gradient(self.parameters, batch, written, step.needed, step.produced)
         else:
-            finite = accrue(self.parameters.flat, self._accrued.flat, self.gradient.flat, self._rate)
-            passes = 5
-        self._steps += 1
-        self._endpoint.charge(nbytes=passes * self.parameters.flat.nbytes)
-        return finite
-
-    def start_pushing(self, clock: int) -> None:
-        """Start to push the accrued gradient; the push before is waited for, since accruing goes on in its buffer."""
-        if self._push is not None:
-            # A fetch under way may lack that push, and then needs its buffer to be brought in.
-            self._install(wait=True)
-            self._client.wait_push(self._push)
-        self._push = self._client.push(self._accrued.flat, self._accrued_counts, clock)
-        self._accrued, self._spare = self._spare, self._accrued
-        self._steps = 0
-        self._accrued_counts = self._counts
+            step.needed(*self._pieces.of)
+            loss = self._model.gradient(self.parameters, batch, written)
+        self.finite = self.finite and math.isfinite(loss)
+        step.end(good=self.finite)
+        self._steps = self._steps + 1 if clock is None else 0
+        return loss
 
     def flush(self, clock: int) -> None:
         """Push what is left, and wait until the shards have applied everything."""
-        self._install(wait=True)
+        self._settle()
         if self._steps:
-            self.start_pushing(clock)
+            self._clock, self._push_begun, self._steps = clock, False, 0
+            for number in range(len(self._client.pieces)):
+                self._send(number)
         if self._push is not None:
             self._client.wait_push(self._push)
 
-    def _install(self, wait: bool) -> None:
-        if self._fetch is None:
+    def _bring(self, number: int) -> None:
+        """Before a piece is needed: install it as fetched, or take the step that is owed."""
+        if self._fetch is not None and self._install([number], self._wait):
             return
-        if wait:
-            self._client.wait_fetch(self._fetch)
-        elif not self._fetch.done():
-            return
-        accrued = self._accrued.flat if self._steps else None
-        self._counts = self._client.install(self._fetch, self.parameters.flat, accrued, self._rate)
-        self._fetch = None
-        self._owed = None
-        if not self._steps:
+        owed = self._owed.pop(number, None)
+        if owed is not None and self._rate:
+            sgd(self._client.pieces[number].of(self.parameters.flat), owed, self._rate)
+            self._endpoint.charge(nbytes=3 * owed.nbytes)
+
+    def _finish(self, number: int) -> None:
+        """The gradient of a piece is final: take it in."""
+        piece = self._client.pieces[number]
+        accrued = piece.of(self._accrued.flat)
+        if self._steps == 0:
+            finite, passes = all_finite(accrued), 1
+            self._owed[number] = accrued
             self._accrued_counts = self._counts
+        else:
+            gradient = piece.of(self._gradient.flat)
+            finite, passes = accrue(piece.of(self.parameters.flat), accrued, gradient, self._rate), 5
+        self._endpoint.charge(nbytes=passes * accrued.nbytes)
+        self.finite = self.finite and finite
+        if self._clock is not None and self.finite:
+            self._send(number)
+
+    def _send(self, number: int) -> None:
+        """Push a piece of what has accrued. Before the first, the push before is waited for."""
+        if not self._push_begun:
+            if self._push is not None:
+                self._client.wait_push(self._push)
+            self._push = self._client.begin_push(self._accrued.flat, self._accrued_counts, self._clock)
+            self._push_begun = True
+        self._client.send(self._push, number)
+
+    def _fresh(self) -> Arena:
+        """The buffer that is not being pushed, to accrue in."""
+        self._accrued, self._spare = self._spare, self._accrued
+        if self._client.holds(self._accrued.flat):
+            self._settle()  # a fetch under way may lack it
+            assert not self._client.holds(self._accrued.flat), "its push was waited for before the next began"
+        return self._accrued
+
+    def _settle(self) -> None:
+        """Wait for all that is missing of a fetch."""
+        if self._fetch is not None:
+            self._install(None, wait=True)
+
+    def _install(self, numbers: list[int] | None, wait: bool) -> bool:
+        """Install pieces of the fetch under way; False if none of them was missing and there."""
+        accrued = self._accrued.flat if self._steps else None
+        fetch = self._fetch
+        installed = self._client.install(fetch, self.parameters.flat, accrued, self._rate, numbers, wait)
+        for number in installed:
+            self._owed.pop(number, None)
+            self._endpoint.charge(nbytes=3 * self._client.pieces[number].of(self.parameters.flat).nbytes)
+        if not fetch.missing:
+            self._counts = self._client.counts(fetch)
+            self._fetch = None
+        return bool(installed)

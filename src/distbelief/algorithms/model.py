@@ -26,7 +26,13 @@ class Model(Protocol):
         ...
 
     def gradient(self, parameters: Arena, batch: Any, gradient: Arena) -> float:
-        """The mean loss over `batch`; overwrites `gradient` with its gradient. Local."""
+        """The mean loss over `batch`; overwrites `gradient` with its gradient. Local.
+
+        A model that goes layer by layer takes two more arguments, `needed=None` and `produced=None`, to be called with
+        names of tensors: `needed(*names)` before it first computes with them, `produced(*names)` once their gradients
+        are final and it is done with the tensors themselves; if the loss is not finite, not at all. Meanwhile the
+        tensors change: what `needed` has not been called for may hold values of an earlier step.
+        """
         ...
 
     def score(self, parameters: Arena, batch: Any) -> tuple[float, float | None]:

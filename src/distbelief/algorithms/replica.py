@@ -52,8 +52,7 @@ class Replica:
         self._awaited = set(starts(downpour, replicas)) if number == 0 else set()
         self._epochs = itertools.count() if stop.epochs is None else range(stop.epochs)
         self._data = problem.batches(number, replicas)
-        self._model = problem.model()
-        self._local = LocalCopy(endpoint, client, self._model, local_rate)
+        self._local = LocalCopy(endpoint, client, problem.model(), local_rate)
         self._step = 0
         self._examples = 0
         self._loss = math.nan
@@ -80,15 +79,12 @@ class Replica:
                     self._client.wait_for_the_slowest(self._clock, self._lead)
                 if self._step % n_fetch == 0:
                     local.start_fetching()
-                local.refresh(wait=self._step == 0 or not self._downpour.overlap)
-                self._loss = self._model.gradient(local.parameters, batch, local.gradient)
-                self._endpoint.charge(flops=3 * self._model.flops(batch.size))
+                wait = self._step == 0 or not self._downpour.overlap
                 self._step += 1
-                if not (local.step() and math.isfinite(self._loss)):
+                self._loss = local.step(batch, wait, self._clock if self._step % n_push == 0 else None)
+                if not local.finite:
                     return False
                 self._examples += batch.size
-                if self._step % n_push == 0:
-                    local.start_pushing(self._clock)
                 self._report_if_due()
         local.flush(self._clock)
         return True

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distbelief.data.dataset import Dataset
-from distbelief.data.read_ahead import will_need
 from distbelief.data.shuffle import random_order
+from distbelief.data.source import Source
 from distbelief.kernels import gather_columns
 
 
@@ -17,7 +16,7 @@ class Batch(NamedTuple):
 
     x_in: `[features, n]`, float32 or float64, C-contiguous. An example of shape `[H, W, C]` is flattened in that
     order, so `x_in.reshape(H, W, C, n)` is the image batch, without a copy.
-    labels: int64 `[n]`.
+    labels: classes, int64 `[n]`, or real targets, `[outputs, n]`, of x_in's dtype.
     """
 
     x_in: np.ndarray
@@ -26,19 +25,19 @@ class Batch(NamedTuple):
     @property
     def size(self) -> int:
         """Number of examples in the batch."""
-        return len(self.labels)
+        return self.x_in.shape[1]
 
 
 class Batches:
     """The batches of one reader of a dataset: shuffled epochs for training, file order for evaluation.
 
-    There is one buffer: **the inputs of a batch are valid until the next one is asked for**, from any iterator of
-    this object. Two that must live at the same time take two `Batches`. Local.
+    There is one buffer: **the inputs and targets of a batch are valid until the next one is asked for**, from any
+    iterator of this object. Two that must live at the same time take two `Batches`. Local.
     """
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Source,
         indices: np.ndarray,
         batch_size: int,
         *,
@@ -50,20 +49,22 @@ class Batches:
     ) -> None:
         """Read the examples `indices` (integers, any order) of `dataset`, `batch_size` at a time.
 
-        Inputs become `x * scale + shift` in `dtype`, float32 or float64. Epochs are shuffled by (`seed`, `stream`,
-        epoch); `stream` is the number of the replica.
+        Inputs become `x * scale + shift` in `dtype`, float32 or float64; real targets only change their type. Epochs
+        are shuffled by (`seed`, `stream`, epoch); `stream` is the number of the replica.
         """
         assert batch_size >= 1, batch_size
         # File order: what is read should not depend on how the caller listed it.
         self._indices = np.sort(np.asarray(indices, dtype=np.int64))
-        self._source_nf = dataset.source_nf
+        self._reader = dataset.reader()
         self._labels = dataset.labels
         self._batch_size = batch_size
         self._seed = seed
         self._stream = stream
         self._scale = float(scale)
         self._shift = float(shift)
-        self._buffer = np.empty(dataset.features * min(batch_size, len(self._indices)), dtype=dtype)
+        most = min(batch_size, len(self._indices))
+        self._inputs = np.empty(dataset.features * most, dtype=dtype)
+        self._targets = np.empty(self._labels.shape[1] * most if self._labels.ndim == 2 else 0, dtype=dtype)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -87,18 +88,29 @@ class Batches:
         return self._in_batches(self._indices[positions])
 
     def read_ahead(self, positions: np.ndarray) -> None:
-        """Have the system bring in what `read` will want of a file that is mapped; returns at once."""
-        will_need(self._source_nf, self._indices[positions])
+        """Start to bring in what `read` will want; never waits."""
+        self._reader.will_need(self._indices[positions])
 
     def in_order(self) -> Iterator[Batch]:
         """Every example once, in file order; the last batch may be smaller."""
         return self._in_batches(self._indices)
 
     def _in_batches(self, indices: np.ndarray) -> Iterator[Batch]:
-        for start in range(0, len(indices), self._batch_size):
-            rows = indices[start : start + self._batch_size]
-            features = self._source_nf.shape[1]
-            # The front of a flat buffer, so that a smaller batch is contiguous too.
-            x_in = self._buffer[: features * len(rows)].reshape(features, len(rows))
-            gather_columns(self._source_nf, rows, self._scale, self._shift, x_in)
-            yield Batch(x_in, self._labels[rows])
+        size = self._batch_size
+        for start in range(0, len(indices), size):
+            rows = indices[start : start + size]
+            source_nf, places = self._reader.read(rows)
+            self._reader.will_need(indices[start + size : start + 2 * size])  # comes in while this batch is used
+            x_in = self._gather(source_nf, places, self._scale, self._shift, self._inputs)
+            if self._labels.ndim == 1:
+                yield Batch(x_in, self._labels[rows])
+            else:
+                yield Batch(x_in, self._gather(self._labels, rows, 1.0, 0.0, self._targets))
+
+    @staticmethod
+    def _gather(source_nf: np.ndarray, rows: np.ndarray, scale: float, shift: float, buffer: np.ndarray) -> np.ndarray:
+        """The rows as columns, at the front of a flat buffer, so that a smaller batch is contiguous too."""
+        features = source_nf.shape[1]
+        columns_fn = buffer[: features * len(rows)].reshape(features, len(rows))
+        gather_columns(source_nf, rows, scale, shift, columns_fn)
+        return columns_fn

@@ -1,12 +1,13 @@
 """A labelled dataset: one array of inputs, one label for each."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from distbelief.data.arrays import read_array
+from distbelief.data.reader import ArrayReader
+from distbelief.data.source import Source
 from distbelief.errors import UserError
 
 # What the kernel that assembles batches reads as it is.
@@ -14,11 +15,12 @@ _INPUT_TYPES = (np.uint8, np.float32, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Source):
     """Inputs and labels that belong together; made by `open_dataset` or `dataset_of`, which check them.
 
     inputs: `[examples, ...]`, uint8, float32 or float64, C-contiguous, perhaps memory-mapped; never written to.
-    labels: int64 `[examples]`, in memory.
+    labels: classes, int64 `[examples]`, in memory; or real targets, `[examples, outputs]`, of a type and perhaps mapped
+    as inputs are.
     inputs_name, labels_name: the files, for messages.
     """
 
@@ -28,51 +30,37 @@ class Dataset:
     labels_name: str = "labels"
 
     @property
-    def examples(self) -> int:
-        """Number of examples."""
-        return len(self.inputs)
-
-    @property
-    def features(self) -> int:
-        """Numbers in one example: the product of the trailing dimensions."""
-        return math.prod(self.inputs.shape[1:])
+    def shape(self) -> tuple[int, ...]:
+        return self.inputs.shape[1:]
 
     @property
     def source_nf(self) -> np.ndarray:
         """The inputs as `[examples, features]`: a view, not a copy."""
         return self.inputs.reshape(self.examples, self.features)
 
-    def check(self, features: int, classes: int) -> None:
-        """Make sure that a network of `features` inputs and `classes` outputs can learn from this dataset.
-
-        Local. Raises UserError if an example has another width, or a label is outside 0..classes-1.
-        """
-        if self.features != features:
-            raise UserError(
-                f"{self.inputs_name}: an example has {self.features} numbers (shape {list(self.inputs.shape[1:])}), "
-                f"expected {features}, the inputs of the network"
-            )
-        outside = (self.labels < 0) | (self.labels >= classes)
-        if outside.any():
-            first = int(outside.argmax())
-            raise UserError(
-                f"{self.labels_name}: label {self.labels[first]} at index {first}, "
-                f"expected 0 to {classes - 1} for a network of {classes} outputs"
-            )
+    def reader(self) -> ArrayReader:
+        return ArrayReader(self.source_nf)
 
 
-def open_dataset(inputs_path: str | Path, labels_path: str | Path) -> Dataset:
+def open_dataset(inputs_path: str | Path, labels_path: str | Path, targets: bool = False) -> Dataset:
     """Open two array files (see `read_array`) as one dataset; `dataset_of` says what may be in them.
 
     Local. Raises UserError if a file cannot be read, or as `dataset_of` does.
     """
-    return dataset_of(read_array(inputs_path), read_array(labels_path), str(inputs_path), str(labels_path))
+    return dataset_of(read_array(inputs_path), read_array(labels_path), str(inputs_path), str(labels_path), targets)
 
 
 def dataset_of(
-    inputs: np.ndarray, labels: np.ndarray, inputs_name: str = "inputs", labels_name: str = "labels"
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    inputs_name: str = "inputs",
+    labels_name: str = "labels",
+    targets: bool = False,
 ) -> Dataset:
     """Make a dataset of two arrays: inputs `[examples, ...]` and labels `[examples]`.
+
+    With `targets` labels may also be real targets, `[examples, ...]`: they are, unless they are integers `[examples]`,
+    which are still classes. Reals `[examples]` are one target for each.
 
     Inputs of uint8, float32 and float64 are used where they are (a mapped file stays a mapped file). Any other
     integer or real type, big-endian ones included, is converted to float32 in memory, and an array in Fortran
@@ -84,7 +72,7 @@ def dataset_of(
     """
     if inputs.ndim < 2:
         raise UserError(f"{inputs_name}: inputs have shape {list(inputs.shape)}, expected [examples, ...]")
-    if labels.ndim != 1:
+    if labels.ndim != 1 and not (targets and labels.ndim > 1):
         raise UserError(f"{labels_name}: labels have shape {list(labels.shape)}, expected [examples]")
     if len(inputs) != len(labels):
         raise UserError(
@@ -95,7 +83,11 @@ def dataset_of(
         raise UserError(
             f"{inputs_name}: inputs have shape {list(inputs.shape)}, expected at least one example and number"
         )
-    return Dataset(_usable_inputs(inputs, inputs_name), _whole_labels(labels, labels_name), inputs_name, labels_name)
+    if targets and (labels.ndim > 1 or labels.dtype.kind == "f"):
+        labels = _usable_inputs(labels, labels_name).reshape(len(labels), -1)
+    else:
+        labels = _whole_labels(labels, labels_name)
+    return Dataset(_usable_inputs(inputs, inputs_name), labels, inputs_name, labels_name)
 
 
 def _usable_inputs(inputs: np.ndarray, name: str) -> np.ndarray:

@@ -5,7 +5,7 @@ import mmap
 import numpy as np
 
 
-def will_need(array: np.ndarray, rows: np.ndarray) -> None:
+def advise(array: np.ndarray, rows: np.ndarray) -> None:
     """Tell the system that `rows` (int64, any order) of the C-contiguous `array` [n, ...] will be read. Local.
 
     Nothing happens if the array is not in a mapped file, or the system takes no advice.

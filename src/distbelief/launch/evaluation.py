@@ -7,6 +7,7 @@ from distbelief.algorithms.scoring import score
 from distbelief.config import load
 from distbelief.errors import UserError
 from distbelief.experiment import Experiment
+from distbelief.processor import prepare
 from distbelief.report import CONFIG, PARAMETERS
 
 
@@ -17,7 +18,9 @@ def evaluate(folder: str) -> tuple[str, float, float]:
     """
     if not (Path(folder) / CONFIG).exists():
         raise UserError(f"{folder}: not a run's folder, it has no {CONFIG}")
-    experiment = Experiment(load(Path(folder) / CONFIG))
+    config = load(Path(folder) / CONFIG)
+    prepare(config.run.threads, config.run.blas, config.network.dtype)
+    experiment = Experiment(config)
     model = experiment.model()
     parameters = checkpoint.load(Path(folder) / PARAMETERS, model.layout, model.dtype)
     test = experiment.test()

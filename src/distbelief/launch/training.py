@@ -8,10 +8,12 @@ from distbelief.config import load
 from distbelief.errors import UserError
 from distbelief.experiment import Experiment
 from distbelief.launch.agreement import Elsewhere, agree, expect_same
+from distbelief.launch.crowding import crowding
 from distbelief.launch.ending import abort_at_exit
 from distbelief.launch.job import Job
 from distbelief.launch.procedures import chosen
-from distbelief.launch.world import world
+from distbelief.launch.world import promised_rank, world
+from distbelief.processor import prepare
 from distbelief.report import PARAMETERS, Forwarder, Reporter, RunFolder, mean
 
 
@@ -23,6 +25,9 @@ def train(path: str, settings: list[str]) -> int:
 
     def describe() -> Job:
         config = load(path, settings)
+        words = prepare(config.run.threads, config.run.blas, config.network.dtype)
+        if words and promised_rank() == 0:
+            print(words, flush=True)
         experiment = Experiment(config)
         return Job(
             experiment,
@@ -51,6 +56,7 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
         rank, ranks = endpoint.rank, endpoint.size
         job = agree(endpoint, lambda: _prepare(describe, rank, ranks))
         expect_same(endpoint, _summary(job))
+    _warn(crowding(endpoint), listener)
     procedure = chosen(job, ranks)
     reporter = None
     if rank == 0:
@@ -74,6 +80,11 @@ def _prepare(describe: Callable[[], Job], rank: int, ranks: int) -> Job:
     if rank == 0 and job.folder is not None:
         job.folder.check(job.overwrite)
     return job
+
+
+def _warn(words: str | None, listener: Listener | None) -> None:
+    if words is not None and listener is None:
+        print(words, flush=True)
 
 
 def _summary(job: Job) -> str:

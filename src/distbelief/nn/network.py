@@ -1,81 +1,128 @@
 """A network on one rank: a chain of layers and a loss. It has no idea of others."""
 
-import zlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
-from distbelief.nn.layers import Dense
-from distbelief.nn.losses import SoftmaxCrossEntropy
+from distbelief.nn.initialisation import fill
+from distbelief.nn.layers import BFLOAT16, Dense, DenseBfloat16, Layer
+from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
+from distbelief.nn.memory import Buffers, Memory, Views
+
+Hook = Callable[..., None]
+"""Called with names of tensors."""
 
 
 class Network:
-    """A chain of layers under a softmax cross-entropy, for minibatches of up to `batch` examples.
+    """A chain of layers under a loss, for minibatches of up to `batch` examples.
 
-    All buffers are allocated here, so a training step allocates nothing. Raises ValueError if the layers do
-    not chain.
+    All buffers are allocated here, so a training step allocates nothing. Raises ValueError if the layers do not
+    chain, or do not fit the loss.
     """
 
-    def __init__(self, layers: Sequence[Dense], batch: int, dtype: np.dtype | type = np.float32):
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        batch: int,
+        dtype: np.dtype | type | str = np.float32,
+        loss: Loss | None = None,
+        penalty: float = 0.0,
+    ):
+        """`dtype`: float32 or float64; or "bfloat16": parameters, gradient and inputs are float32, dense layers compute
+        in bfloat16 (layers.DenseBfloat16) and hand it to each other, and others compute in float32.
+
+        `loss`: SoftmaxCrossEntropy, unless another is given.
+
+        `penalty`: adds penalty/2 times the sum of the squares of all weights (not biases) to the loss of a minibatch,
+        once, and its gradient to the gradient. A score is without it.
+        """
         for below, above in zip(layers, layers[1:], strict=False):
-            if below.outputs != above.inputs:
-                raise ValueError(f"{above.name} takes {above.inputs} inputs, {below.name} gives {below.outputs}")
-        self.layers = list(layers)
+            if below.shape != above.below:
+                raise ValueError(f"{above.name} takes {list(above.below)}, {below.name} gives {list(below.shape)}")
         self.batch = batch
-        self.dtype = np.dtype(dtype)
-        self.inputs = layers[0].inputs
-        self.classes = layers[-1].outputs
+        narrow = dtype == "bfloat16"
+        self.layers = [DenseBfloat16(layer) if narrow and isinstance(layer, Dense) else layer for layer in layers]
+        self.dtype = np.dtype(np.float32 if narrow else dtype)
+        self.inputs = math.prod(layers[0].below)
+        self.classes = math.prod(layers[-1].shape)
         self.layout = Layout({name: shape for layer in layers for name, shape in layer.shapes.items()})
-        self._loss = SoftmaxCrossEntropy(batch)
-        self._y = [np.empty(layer.outputs * batch, self.dtype) for layer in layers]
-        self._dy = [np.empty_like(y) for y in self._y]
-        self._nothing = np.empty((0, 0), self.dtype)
+        self._loss = loss or SoftmaxCrossEntropy()
+        self._loss.check(self.classes)
+        self._penalty = penalty
+        self._buffers = Buffers(self.layers, self._loss, batch, self.dtype, self._outputs())
+
+    @property
+    def memory(self) -> Memory:
+        """The bytes that training takes, this network's buffers and parameters and gradient to go with them."""
+        parameters, buffers = self.layout.size * self.dtype.itemsize, self._buffers
+        copies = sum(layer.copy_bytes for layer in self.layers if isinstance(layer, DenseBfloat16))
+        scratch = buffers.scratch_bytes - copies
+        return Memory(parameters + copies, parameters, buffers.activations, buffers.errors, scratch)
 
     def initialise(self, parameters: Arena, seed: int) -> None:
-        """Fill `parameters` with the beginning that `seed` names, the same on every rank and machine. Local.
-
-        Each tensor has a random stream of its own, by name. Drawn in float64, so that float32 and float64
-        networks begin alike, and from raw output, the part of NumPy's generators that never changes.
-        """
+        """Fill `parameters` with the beginning that `seed` names, the same on every rank and machine. Local."""
         for layer in self.layers:
-            for name, shape in layer.shapes.items():
-                stream = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()),))
-                raw = np.random.Philox(stream).random_raw(shape)
-                parameters[name][...] = ((raw >> np.uint64(11)) * 2.0**-52 - 1) * layer.spread(name)
+            for name in layer.shapes:
+                fill(parameters[name].reshape(-1), seed, name, layer.spread(name))
 
-    def gradient(self, parameters: Arena, batch, gradient: Arena) -> float:
-        """The mean loss over `batch` (x_in [inputs, n], labels [n]); overwrites `gradient`. Local."""
-        x = batch.x_in
-        n = x.shape[1]
-        outputs = self._forward(parameters, x)
-        errors = [self._view(dy, layer, n) for dy, layer in zip(self._dy, self.layers, strict=True)]
-        loss = self._loss.gradient(outputs[-1], batch.labels, errors[-1])
-        for i in reversed(range(len(self.layers))):
-            below, error_below = (outputs[i - 1], errors[i - 1]) if i else (x, self._nothing)
-            self.layers[i].backward(parameters, below, outputs[i], errors[i], gradient, error_below)
-        return loss
+    def gradient(
+        self, parameters: Arena, batch, gradient: Arena, needed: Hook | None = None, produced: Hook | None = None
+    ) -> float:
+        """The mean loss over `batch` (x_in [inputs, n], labels); overwrites `gradient`. Local.
 
-    def score(self, parameters: Arena, batch) -> tuple[float, int]:
+        `needed(*names)` is called before a layer computes with its tensors, `produced(*names)` once their gradients are
+        final; if the loss over the batch is not finite, not at all.
+        """
+        x, views = self._forward(parameters, batch.x_in, needed)
+        y, dy = views.y, views.dy
+        loss = self._loss.gradient(self._flat(y[-1]), batch.labels, self._flat(dy[-1]), self._buffers.loss_scratch)
+        penalty, finite = 0.0, math.isfinite(loss)
+        for i, layer in reversed(list(enumerate(self.layers))):
+            below, error_below = (y[i - 1], dy[i - 1]) if i else (x, views.nothing)
+            layer.backward(parameters, below, y[i], dy[i], gradient, error_below, self._buffers.scratch[i])
+            penalty += self._penalise(layer, parameters, gradient)
+            if produced is not None and finite:
+                produced(*layer.shapes)
+        return loss + penalty
+
+    def score(self, parameters: Arena, batch) -> tuple[float, int | None]:
         """The sum of the losses over `batch`, and how many of its examples are classified rightly. Local."""
-        return self._loss.score(self._forward(parameters, batch.x_in)[-1], batch.labels)
+        _, views = self._forward(parameters, batch.x_in)
+        return self._loss.score(self._flat(views.y[-1]), batch.labels, self._buffers.loss_scratch)
 
     def flops(self, examples: int) -> float:
         """Floating-point operations of one forward pass over `examples`; a gradient takes three times that."""
         return sum(layer.flops(examples) for layer in self.layers)
 
-    def _forward(self, parameters: Arena, x: np.ndarray) -> list[np.ndarray]:
-        n = x.shape[1]
+    def _forward(self, parameters: Arena, x_in: np.ndarray, needed: Hook | None = None) -> tuple[np.ndarray, Views]:
+        """The inputs in the first layer's shape, and the arrays of the step, of which y is filled."""
+        n = x_in.shape[1]
         if n > self.batch:
             raise ValueError(f"a batch of {n} examples, the network was built for up to {self.batch}")
-        outputs = []
-        for layer, y in zip(self.layers, self._y, strict=True):
-            outputs.append(self._view(y, layer, n))
-            layer.forward(parameters, x, outputs[-1])
-            x = outputs[-1]
-        return outputs
+        views = self._buffers.views(n)
+        first = below = x_in.reshape(*self.layers[0].below, n)
+        for layer, y, scratch in zip(self.layers, views.y, self._buffers.scratch, strict=True):
+            if needed is not None:
+                needed(*layer.shapes)
+            layer.forward(parameters, below, y, scratch)
+            below = y
+        return first, views
 
-    @staticmethod
-    def _view(flat: np.ndarray, layer: Dense, n: int) -> np.ndarray:
-        """The first outputs * n elements as [outputs, n]: contiguous for a smaller last batch too."""
-        return flat[: layer.outputs * n].reshape(layer.outputs, n)
+    def _outputs(self) -> list[np.dtype]:
+        """The types of the layers' outputs: bfloat16 from one layer in bfloat16 to the next."""
+        narrow = [isinstance(layer, DenseBfloat16) for layer in self.layers] + [False]
+        return [BFLOAT16 if narrow[i] and narrow[i + 1] else self.dtype for i in range(len(self.layers))]
+
+    def _penalise(self, layer: Layer, parameters: Arena, gradient: Arena) -> float:
+        """Adds the gradient of the penalty on a layer's weights to `gradient`; returns the penalty."""
+        if self._penalty == 0:
+            return 0.0
+        weights = [(parameters[name].reshape(-1), gradient[name].reshape(-1)) for name in layer.weights]
+        return sum(l2_penalty(w, self._penalty, dw) for w, dw in weights)
+
+    def _flat(self, z: np.ndarray) -> np.ndarray:
+        """The last layer's outputs, or their gradients, as the loss sees them: [classes, n]."""
+        return z.reshape(self.classes, z.shape[-1])

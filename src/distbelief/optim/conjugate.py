@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from distbelief.optim.course import VECTORS, Course
-from distbelief.optim.descent import Direction, Length, descend, first_step, steepest
+from distbelief.optim.descent import Direction, Length, descend, steepest
 from distbelief.optim.line_search import LineSearch, StrongWolfe, Trial
 from distbelief.optim.method import Listener, Result, StopRules, ignore
 from distbelief.optim.space import DIRECTION, GRADIENT, PREVIOUS, Advance, Combine, Command, Dots, Evaluate, Space
@@ -46,28 +46,25 @@ class _Conjugate:
 
     def __init__(self, space: Space):
         self._space = space
-        self._square: float | None = None  # of the gradient where DIRECTION began; None: begin again
-        self._last: tuple[float, float] | None = None
+        self._square = 0.0  # of the gradient
+        self._before: float | None = None  # of the gradient where DIRECTION began; None: begin again
 
     def propose(self, form: list[Command], gradient_norm: float) -> Direction:
-        before, self._square = self._square, gradient_norm**2
-        if before is None:
-            return steepest(gradient_norm, first_step(self._last, -(gradient_norm**2)))
+        self._square = gradient_norm**2
+        if self._before is None:
+            return steepest(gradient_norm)
         ((across, along),) = self._space.run([Dots((GRADIENT,), (PREVIOUS, DIRECTION))])[0]
-        beta = max(0.0, (self._square - float(across)) / before)
-        slope = beta * float(along) - self._square
+        beta = max(0.0, (self._square - float(across)) / self._before)
         make = Combine(DIRECTION, (beta, -1.0), (DIRECTION, GRADIENT))
-        return Direction(make, slope, first_step(self._last, slope))
+        return Direction(make, beta * float(along) - self._square, None)
 
     def follow(self, step: Trial, slope: float) -> list[Command]:
-        self._last = step.step, slope
+        self._before = self._square
         return []
 
     def change_batch(self) -> None:
-        self._square = None
+        self._before = None
 
     def restart(self) -> bool:
-        """The gradient's square stays, as that of the steepest descent which now begins."""
-        known, self._last = self._last is not None, None
-        self._square = None
+        known, self._before = self._before is not None, None
         return known

@@ -1,5 +1,6 @@
 """The loop that all methods share, and the simplest of them, gradient descent."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Annotated, NamedTuple, Protocol
@@ -12,7 +13,6 @@ from distbelief.optim.method import Listener, Result, StopRules, ignore
 from distbelief.optim.space import DIRECTION, GRADIENT, Advance, Combine, Command, Evaluate, Space
 
 Length = Annotated[float, msgspec.Meta(gt=0)]
-MOST_GROWTH = 10.0  # of the step from one line search to the next
 
 
 class Direction(NamedTuple):
@@ -23,7 +23,7 @@ class Direction(NamedTuple):
     slope: float
     """Its dot product with the gradient; the direction is taken only if this is negative."""
     first: float | None
-    """The first step to try; None: of the length that the settings say."""
+    """The first step to try; None: the direction has no natural length."""
 
 
 class Directions(Protocol):
@@ -51,14 +51,19 @@ def descend(
 ) -> Result:
     """Search along one direction after the other, until a stop rule holds or steepest descent fails."""
     form: list[Command] = []
+    decrease = 0.0
     while course.reason is None:
         make, slope, first = directions.propose(form, course.gradient_norm)
-        if not slope < 0:
+        if not -math.inf < slope < 0:
             directions.restart()
             make, slope, first = steepest(course.gradient_norm)
-        form = []
-        step = course.search(line_search, make, slope, first or initial_step / course.gradient_norm)
+        if first is None:
+            # Expect the decrease of last time, and a parabola (Nocedal and Wright 2006, eq. 3.60).
+            first = 2 * decrease / -slope if decrease > 0 else initial_step / course.gradient_norm
+        form, before = [], course.loss
+        step = course.search(line_search, make, slope, first)
         if step is not None:
+            decrease = before - step.loss
             form = directions.follow(step, slope)
             if course.batch_changes():
                 # A pair's gradients are both of the old batch: take their difference before the new one's is there.
@@ -72,16 +77,8 @@ def descend(
     return course.result
 
 
-def steepest(gradient_norm: float, first: float | None = None) -> Direction:
-    return Direction(Combine(DIRECTION, (-1.0,), (GRADIENT,)), -(gradient_norm**2), first)
-
-
-def first_step(last: tuple[float, float] | None, slope: float) -> float | None:
-    """For directions without a natural length: expect the first-order change of last time, a (step, slope).
-
-    Nocedal and Wright 2006, section 3.5.
-    """
-    return last and last[0] * min(last[1] / slope, MOST_GROWTH)
+def steepest(gradient_norm: float) -> Direction:
+    return Direction(Combine(DIRECTION, (-1.0,), (GRADIENT,)), -(gradient_norm**2), None)
 
 
 class GradientDescent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="descent"):
@@ -111,19 +108,14 @@ class GradientDescent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
 
 
 class _Steepest:
-    def __init__(self):
-        self._last: tuple[float, float] | None = None
-
     def propose(self, form: list[Command], gradient_norm: float) -> Direction:
-        return steepest(gradient_norm, first_step(self._last, -(gradient_norm**2)))
+        return steepest(gradient_norm)
 
     def follow(self, step: Trial, slope: float) -> list[Command]:
-        self._last = step.step, slope
         return []
 
     def change_batch(self) -> None:
         pass
 
     def restart(self) -> bool:
-        known, self._last = self._last is not None, None
-        return known
+        return False

@@ -6,7 +6,6 @@ gradient, and its coefficients are found from their dot products alone. The seco
 and takes the first step along it.
 """
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -80,7 +79,7 @@ class QuasiNewton:
         self._slots: deque[int] = deque()  # in use, oldest first
         self._fresh: int | None = None  # the slot whose dot products are yet to come
         self._names = [*map(_s, range(history)), *map(_y, range(history)), GRADIENT]
-        self._dots = np.full((2 * history + 1,) * 2, math.nan)  # of the basis
+        self._dots = np.zeros((2 * history + 1,) * 2)  # of the basis
 
     def follow(self, step: Trial, slope: float) -> list[Command]:
         """The commands that form the pair of the step, in the oldest's place if all slots are used."""
@@ -101,12 +100,13 @@ class QuasiNewton:
     def restart(self) -> bool:
         known = bool(self._slots)
         self._slots.clear()
+        self._dots[:] = 0  # a product that was not finite is not met again
         self._fresh = None
         return known
 
     def propose(self, form: list[Command], gradient_norm: float) -> Direction:
         gradient = 2 * self._history
-        new = [gradient] if self._fresh is None else [self._fresh, self._history + self._fresh, gradient]
+        new = [gradient] if self._fresh is None else [self._history + self._fresh, gradient]
         self._fresh = None
         known = [*self._slots, *(self._history + slot for slot in self._slots), gradient]
         rows, columns = (tuple(self._names[i] for i in part) for part in (new, known))
@@ -122,8 +122,12 @@ class QuasiNewton:
         return Direction(make, slope, 1.0 if self._slots else None)
 
     def _recursion(self) -> np.ndarray:
-        """The two-loop recursion (Nocedal and Wright 2006, algorithm 7.4) on coefficients of the basis."""
-        m, dots = self._history, np.nan_to_num(self._dots)  # what is not in use has coefficients of zero
+        """The two-loop recursion (Nocedal and Wright 2006, algorithm 7.4) on coefficients of the basis.
+
+        It meets s.y only of an s and a y no older, and no s.s: so the products of a new s with what was there before
+        are never asked for. Where they stand in the matrix, their coefficients are zero.
+        """
+        m, dots = self._history, self._dots
         coefficients = np.zeros(2 * m + 1)
         coefficients[2 * m] = -1.0
         alphas = {}

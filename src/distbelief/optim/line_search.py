@@ -12,6 +12,9 @@ import msgspec
 
 Trials = Annotated[int, msgspec.Meta(ge=1)]
 Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Rounding = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+"""Relative error of a loss: what it rises by less than this is no rise (as in Hager and Zhang 2005, eq. 27). Near the
+minimum a loss shows no decrease any more where its gradient still does."""
 
 
 class Trial(NamedTuple):
@@ -38,6 +41,7 @@ class StrongWolfe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     c1: Fraction = 1e-4
     c2: Fraction = 0.9
     trials: Trials = 20
+    rounding: Rounding = 1e-12
 
     def __post_init__(self):
         if self.c1 >= self.c2:
@@ -48,7 +52,7 @@ class StrongWolfe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
         low, high, step = Trial(0.0, loss, slope), None, first
         for _ in range(self.trials):
             trial = yield step
-            if self._too_long(trial, loss, slope) or (low.step > 0 or high) and trial.loss >= low.loss:
+            if not _decreases(trial, loss, slope, self) or (low.step > 0 or high) and trial.loss >= low.loss:
                 high = trial
             elif abs(trial.slope) <= -self.c2 * slope:
                 return trial.step
@@ -66,22 +70,20 @@ class StrongWolfe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
                 break  # nothing lies between
         return low.step or None
 
-    def _too_long(self, trial: Trial, loss: float, slope: float) -> bool:
-        return not trial.finite or trial.loss > loss + self.c1 * trial.step * slope
-
 
 class Armijo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="armijo"):
     """Backtracking until phi(t) <= phi(0) + c1 t phi'(0) (Nocedal and Wright 2006, algorithm 3.1)."""
 
     c1: Fraction = 1e-4
     trials: Trials = 20
+    rounding: Rounding = 1e-12
 
     def search(self, loss: float, slope: float, first: float) -> Search:
         """`loss`, `slope`: phi(0) and phi'(0) < 0; `first`: the first step to try."""
         step = first
         for _ in range(self.trials):
             trial = yield step
-            if trial.finite and trial.loss <= loss + self.c1 * step * slope:
+            if _decreases(trial, loss, slope, self):
                 return step
             if trial.finite:  # the minimum of the parabola through phi(0), phi'(0), phi(t)
                 parabola = -slope * step**2 / (2 * (trial.loss - loss - slope * step))
@@ -92,6 +94,11 @@ class Armijo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 
 LineSearch = StrongWolfe | Armijo
+
+
+def _decreases(trial: Trial, loss: float, slope: float, search: LineSearch) -> bool:
+    """Whether the trial is finite and shows a sufficient decrease from phi(0) = loss, phi'(0) = slope."""
+    return trial.finite and trial.loss <= loss + search.c1 * trial.step * slope + search.rounding * abs(loss)
 
 
 def _between(low: Trial, high: Trial) -> float:

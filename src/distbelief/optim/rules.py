@@ -30,6 +30,10 @@ class State(Protocol):
         """
         ...
 
+    def part(self, start: int, stop: int) -> "State":
+        """The state of elements start..stop-1: no copy, what it applies changes this one. Local."""
+        ...
+
 
 class FixedRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="fixed"):
     """parameters -= rate gradient."""
@@ -78,6 +82,9 @@ class _FixedRateState:
     def apply(self, parameters, gradient, factor=1.0, shadow=None) -> None:
         sgd(parameters, gradient, self._rate * factor, shadow)
 
+    def part(self, start: int, stop: int) -> State:
+        return self
+
 
 class _AdagradState:
     traffic = 5
@@ -88,6 +95,9 @@ class _AdagradState:
 
     def apply(self, parameters, gradient, factor=1.0, shadow=None) -> None:
         adagrad(parameters, gradient, self.squares, self._rate * factor, shadow)
+
+    def part(self, start: int, stop: int) -> State:
+        return _AdagradState(self._rate, self.squares[start:stop])
 
 
 class _MomentumState:
@@ -100,3 +110,6 @@ class _MomentumState:
 
     def apply(self, parameters, gradient, factor=1.0, shadow=None) -> None:
         momentum(parameters, gradient, self.velocity, self._rate * factor, self._decay, shadow)
+
+    def part(self, start: int, stop: int) -> State:
+        return _MomentumState(self._rate, self._decay, self.velocity[start:stop])

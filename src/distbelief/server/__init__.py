@@ -1,7 +1,10 @@
 """The sharded parameter server: placement, shards and their service, the client."""
 
-from distbelief.server.client import Client, Fetch, Push
+from distbelief.server.client import Client
+from distbelief.server.fetch import Fetch
+from distbelief.server.pieces import Piece
 from distbelief.server.placement import Interval, Placement
+from distbelief.server.push import Push
 from distbelief.server.service import Service
 from distbelief.server.settings import Server
 from distbelief.server.shard import Shard
@@ -15,6 +18,7 @@ __all__ = [
     "Fetch",
     "Ignored",
     "Interval",
+    "Piece",
     "Placement",
     "Push",
     "Scaled",

@@ -1,14 +1,18 @@
-"""The client of the parameter server: fetch and push, both asynchronous.
+"""The client of the parameter server: fetch and push, both asynchronous, piece by piece.
 
-Invariant: after a fetch is installed, a replica's parameters are the shards' values less `rate` times every
-gradient of its own that those values do not yet hold. So a replica never loses its own steps, however late
+Invariant: once a piece of a fetch is installed, the replica's parameters there are the shard's values less `rate`
+times every gradient of its own that those values do not yet hold. So a replica never loses its own steps, however late
 its pushes are applied, and one replica alone computes what serial SGD does.
 """
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
 from distbelief.kernels import narrow_carrying, sgd, step_from, widen
+from distbelief.server.exposed import Exposed
+from distbelief.server.fetch import Fetch, Reader
 from distbelief.server.messages import (
     ACKNOWLEDGEMENT,
     APPLIED,
@@ -22,7 +26,9 @@ from distbelief.server.messages import (
     THROUGH,
     record,
 )
-from distbelief.server.placement import Placement
+from distbelief.server.pieces import cut
+from distbelief.server.placement import Interval, Placement
+from distbelief.server.push import Push
 from distbelief.server.settings import Server
 from distbelief.server.staleness import Compensated
 from distbelief.server.wire import wire_dtype
@@ -31,125 +37,185 @@ from distbelief.server.wire import wire_dtype
 SHORTEST_PAUSE, LONGEST_PAUSE = 50e-6, 5e-3
 
 
-class Fetch:
-    """A fetch under way into `values`, shape (size,); `records` [shards] holds what the shards say of themselves."""
-
-    def __init__(self, values: np.ndarray, records: np.ndarray, requests: list[Request]):
-        self.values = values
-        self.records = records
-        self.requests = requests
-
-    def done(self) -> bool:
-        return all([request.done() for request in self.requests])
-
-
-class Push:
-    """A push under way; `counts` [shards] are the shards' counts at which it was applied, -1 where it is not yet."""
-
-    def __init__(self, sequence: int, gradient: np.ndarray, wired: np.ndarray, shards: int):
-        """`gradient`: what was pushed; `wired`: the same as it travels (the same array, or bfloat16)."""
-        self.sequence = sequence
-        self.gradient = gradient
-        self.wired = wired
-        self.counts = np.full(shards, -1)
-        self.requests: list[Request] = []
-
-    def done(self) -> bool:
-        """Every shard has applied it, and its buffer is free."""
-        return bool((self.counts >= 0).all()) and all([request.done() for request in self.requests])
-
-
 class Client:
-    """One rank's access to all shards. All methods are Local."""
+    """One rank's access to the shards. All methods are Local.
+
+    Its vectors, of `size` elements, are the concatenation of its intervals of the flat parameter vector; `pieces` are
+    what they are cut into, and a piece's number is its place there.
+    """
 
     def __init__(
         self,
         endpoint: Endpoint,
         window: Window,
         placement: Placement,
-        shards: list[int],
+        shards: Sequence[int],
         dtype,
         timeout: float,
         settings: Server | None = None,
         replica: int | None = None,
+        clients: int = 1,
+        intervals: Iterable[Interval] | None = None,
     ):
         """`shards`: the rank of each shard; `timeout`: seconds that any one wait may take.
 
-        `replica`: its number. None only reads, and reads the parameters themselves whatever the wire.
+        `replica`: its number among the `clients` that push. None only reads, and reads the parameters themselves
+        whatever the wire. `intervals`: what it deals with, in the order in which it wants it, without overlaps: it
+        talks to no shard but those that hold it. None: everything.
         """
         settings = settings or Server()
+        self.pieces = cut(placement, [Interval(0, placement.size)] if intervals is None else intervals)
+        self.size = sum(piece.size for piece in self.pieces)
         self._endpoint = endpoint
         self._window = window
-        self._placement = placement
         self._shards = shards
+        self._mine = sorted({piece.shard for piece in self.pieces})
         self._timeout = timeout
         self._dtype = np.dtype(dtype)
         self._replica = replica
         self._announce = replica is not None and isinstance(settings.staleness, Compensated)
-        self._fetch_dtype = wire_dtype("native" if replica is None else settings.fetch_wire, self._dtype)
         self._push_dtype = wire_dtype(settings.push_wire, self._dtype)
-        self._values = np.empty(placement.size, self._fetch_dtype)
-        self._records = np.zeros(len(shards), RECORD)
+        self._reader = Reader(
+            endpoint,
+            window,
+            shards,
+            [Exposed.by(settings, interval.size, self._dtype, clients) for interval in placement.intervals],
+            self.pieces,
+            [interval.start for interval in placement.intervals],
+            wire_dtype("native" if replica is None else settings.fetch_wire, self._dtype),
+            replica,
+        )
         # For a push in bfloat16: what rounding has lost so far, and the buffers that are not on their way.
-        self._carry = np.zeros(placement.size if self._push_dtype != self._dtype else 0, self._dtype)
+        self._carry = np.zeros(self.size if self._push_dtype != self._dtype else 0, self._dtype)
         self._wire_buffers: list[np.ndarray] = []
-        self._fetch: Fetch | None = None  # started and not installed
+        self._fetch: Fetch | None = None  # started, and pieces of it are missing
         self._pushes: list[Push] = []  # those that this fetch, or the next, may lack
+        self._sent = np.zeros(len(shards), np.int64)  # pieces of all pushes so far: the shards' marks to come
         self._telling: list[Request] = []
         self._sequence = 0
-        self.bytes_fetched = 0
         self.bytes_pushed = 0
         self.seconds_fetching = 0.0
         """Spent waiting for fetches."""
         self.seconds_pushing = 0.0
         """Spent waiting for pushes."""
 
+    @property
+    def bytes_fetched(self) -> int:
+        """Parameters and records, not marks."""
+        return self._reader.bytes
+
     def fetch(self) -> Fetch:
-        """Start reading the parameters and the records of all shards; the one before must be installed or done."""
-        self._hear()
+        """Start reading the parameters and the records of the shards; the one before must be installed."""
+        self.hear()
         self._fetch = None
         self._forget()
         if self._announce:
             self._tell(FETCHING)
-        requests = []
-        for shard, (rank, interval) in enumerate(zip(self._shards, self._placement.intervals, strict=True)):
-            # The record first: an update that comes between the two is fetched but not counted, never the reverse.
-            requests.append(self._window.get(self._records[shard : shard + 1], rank))
-            part = self._values[interval.start : interval.stop]
-            # In the window a bfloat16 shadow comes behind the parameters.
-            behind = 0 if self._fetch_dtype == self._dtype else interval.size * self._dtype.itemsize
-            requests.append(self._window.get(part, rank, RECORD.itemsize + behind))
-            self.bytes_fetched += part.nbytes + RECORD.itemsize
-        self._fetch = Fetch(self._values, self._records, requests)
+        self._fetch = Fetch(self._reader, self._mine, len(self._shards), self._own_marks)
         return self._fetch
 
-    def push(self, gradient: np.ndarray, counts: np.ndarray, clock: int = 0) -> Push:
-        """Start sending `gradient`, shape (size,), to the shards; the buffer is the client's until the push is done.
+    def install(
+        self,
+        fetch: Fetch,
+        parameters: np.ndarray,
+        accrued: np.ndarray | None = None,
+        rate: float = 0.0,
+        numbers: Iterable[int] | None = None,
+        wait: bool = True,
+    ) -> list[int]:
+        """Bring missing pieces of `fetch` into `parameters`, keeping the invariant above; returns their numbers.
+
+        `accrued`: the sum of the gradients that are not pushed yet, None if there are none. `numbers`: of the pieces;
+        None: all. `wait`: for those that are not there yet, which else are passed over. Shapes: (size,).
+        Raises DeadlineExpired if the shards do not answer.
+        """
+        installed = []
+        for number in fetch.missing_among(numbers):
+            if wait:
+                self._wait_for_piece(fetch, number)
+            if wait or fetch.ready(number):
+                self._install(fetch, number, parameters, accrued, rate)
+                installed.append(number)
+        if not fetch.missing:
+            self._fetch = None
+            self._forget()
+        return installed
+
+    def counts(self, fetch: Fetch) -> np.ndarray:
+        """The updates that each shard had applied when `fetch` began, [shards]; 0 where nothing was asked."""
+        return fetch.counts(self._timeout)
+
+    def begin_push(self, gradient: np.ndarray, counts: np.ndarray, clock: int = 0) -> Push:
+        """A push of `gradient`, shape (size,), to be sent piece by piece; its buffer is the client's until it is done.
 
         `counts` [shards]: the shards' counts when the parameters it was computed from were fetched; `clock`: the
         steps that the replica has taken.
         """
         assert all(push.gradient is not gradient for push in self._pushes), "this buffer is still in use"
-        push = Push(self._sequence, gradient, self._as_wired(gradient), len(self._shards))
+        wired = gradient
+        if self._push_dtype != self._dtype:
+            wired = self._wire_buffers.pop() if self._wire_buffers else np.empty(self.size, self._push_dtype)
+        push = Push(self._sequence, gradient, wired, counts, clock, self.pieces)
         self._sequence += 1
-        for shard, (rank, interval) in enumerate(zip(self._shards, self._placement.intervals, strict=True)):
-            part = push.wired[interval.start : interval.stop]
-            header = record(
-                HEADER,
-                kind=GRADIENT,
-                replica=self._replica or 0,
-                sequence=push.sequence,
-                count=counts[shard],
-                clock=clock,
-                start=interval.start,
-                stop=interval.stop,
-                nbytes=part.nbytes,
-            )
-            push.requests.append(self._endpoint.send(header, rank, PUSH))
-            push.requests.append(self._endpoint.send(part, rank, PAYLOAD))
-            self.bytes_pushed += part.nbytes + HEADER.itemsize
         self._pushes.append(push)
         return push
+
+    def send(self, push: Push, number: int) -> None:
+        """Start sending a piece of a push that has begun: its gradient is final. Each piece once, in any order."""
+        piece = self.pieces[number]
+        payload = piece.of(push.wired)
+        if push.wired is not push.gradient:
+            narrow_carrying(piece.of(push.gradient), piece.of(self._carry), payload)
+        mark = self._sent[piece.shard] = self._sent[piece.shard] + 1
+        header = record(
+            HEADER,
+            kind=GRADIENT,
+            replica=self._replica or 0,
+            sequence=push.sequence,
+            count=push.counts[piece.shard],
+            clock=push.clock,
+            start=piece.start,
+            stop=piece.stop,
+            nbytes=payload.nbytes,
+            mark=mark,
+            last=push.note(number, piece, mark),
+        )
+        rank = self._shards[piece.shard]
+        push.requests.append(self._endpoint.send(header, rank, PUSH))
+        push.requests.append(self._endpoint.send(payload, rank, PAYLOAD))
+        self.bytes_pushed += payload.nbytes + HEADER.itemsize
+
+    def push(self, gradient: np.ndarray, counts: np.ndarray, clock: int = 0) -> Push:
+        """`begin_push`, and send everything."""
+        push = self.begin_push(gradient, counts, clock)
+        for number in range(len(self.pieces)):
+            self.send(push, number)
+        return push
+
+    def wait_push(self, push: Push) -> None:
+        """Wait until `push` is done; DeadlineExpired, naming the shards that have not applied it.
+
+        With no fetch under way its buffer is then the caller's again.
+        """
+        began = self._endpoint.clock()
+        self.hear()
+        while not push.applied.all():
+            if self._endpoint.wait_message(self._timeout, tag=APPLIED) is None:
+                late = [rank for rank, applied in zip(self._shards, push.applied, strict=True) if not applied]
+                raise DeadlineExpired(
+                    f"rank {self._endpoint.rank} waited {self._timeout:g} s for the shards on ranks {late} "
+                    f"to apply push {push.sequence}"
+                )
+            self.hear()
+        self._endpoint.wait_all(push.requests, self._timeout, f"the shards to take push {push.sequence}")
+        self._forget()
+        self.seconds_pushing += self._endpoint.clock() - began
+
+    def holds(self, gradient: np.ndarray) -> bool:
+        """Whether this buffer is a push's, that is not done or that a fetch under way may lack."""
+        self.hear()
+        self._forget()
+        return any(push.gradient is gradient for push in self._pushes)
 
     def leave(self) -> None:
         """Tell the shards that this replica will push no more."""
@@ -180,55 +246,43 @@ class Client:
         self._endpoint.wait_all(requests, self._timeout, f"the records of the shards on ranks {self._shards}")
         return told
 
-    def wait_fetch(self, fetch: Fetch) -> None:
-        """Wait until `fetch` is done; DeadlineExpired if the shards do not answer."""
-        began = self._endpoint.clock()
-        self._endpoint.wait_all(fetch.requests, self._timeout, f"a fetch from the shards on ranks {self._shards}")
-        self.seconds_fetching += self._endpoint.clock() - began
+    def hear(self) -> None:
+        """Take in the acknowledgements that have arrived."""
+        if not self._pushes:
+            return  # others of this rank may expect some
+        while (envelope := self._endpoint.probe(tag=APPLIED)) is not None:
+            said = np.zeros(1, ACKNOWLEDGEMENT)
+            request = self._endpoint.receive(said, envelope.source, APPLIED)
+            self._endpoint.wait_all([request], self._timeout, f"an acknowledgement from rank {envelope.source}")
+            for push in self._pushes:
+                if push.sequence == said["sequence"][0]:
+                    push.applied[self._shards.index(envelope.source)] = True
 
-    def wait_push(self, push: Push) -> None:
-        """Wait until `push` is done; DeadlineExpired, naming the shards that have not applied it.
+    def _install(self, fetch: Fetch, number: int, parameters, accrued, rate: float) -> None:
+        values, mark = fetch.take(number)
+        piece = self.pieces[number]
+        here = piece.of(parameters)
+        lacking = [piece.of(push.gradient) for push in self._pushes if not 0 < push.marks[number] <= mark]
+        lacking += [] if accrued is None else [piece.of(accrued)]
+        lacking = lacking if rate else []
+        if values.dtype != here.dtype:
+            widen(values, here)
+        elif lacking:
+            step_from(values, lacking.pop(), rate, here)  # one pass instead of two
+        else:
+            np.copyto(here, values)
+        for gradient in lacking:
+            sgd(here, gradient, rate)
+        self._reader.give_back(values)
 
-        With no fetch under way its buffer is then the caller's again.
-        """
-        began = self._endpoint.clock()
-        self._hear()
-        while (push.counts < 0).any():
-            if self._endpoint.wait_message(self._timeout, tag=APPLIED) is None:
-                late = [rank for rank, count in zip(self._shards, push.counts, strict=True) if count < 0]
-                raise DeadlineExpired(
-                    f"rank {self._endpoint.rank} waited {self._timeout:g} s for the shards on ranks {late} "
-                    f"to apply push {push.sequence}"
-                )
-            self._hear()
-        self._endpoint.wait_all(push.requests, self._timeout, f"the shards to take push {push.sequence}")
-        self._forget()
-        self.seconds_pushing += self._endpoint.clock() - began
+    def _wait_for_piece(self, fetch: Fetch, number: int) -> None:
+        if not fetch.ready(number):
+            began = self._endpoint.clock()
+            fetch.wait(number, self._timeout)
+            self.seconds_fetching += self._endpoint.clock() - began
 
-    def install(self, fetch: Fetch, parameters: np.ndarray, accrued: np.ndarray | None, rate: float) -> np.ndarray:
-        """Bring a finished fetch into `parameters`, shape (size,), keeping the invariant above.
-
-        `accrued`: the sum of the gradients that are not pushed yet, None if there are none. Returns the
-        counts [shards] of the fetch.
-        """
-        self._hear()
-        counts = fetch.records["count"].copy()
-        for shard, (start, stop) in enumerate(self._placement.intervals):
-            lacking = [p.gradient for p in self._pushes if not 0 <= p.counts[shard] <= counts[shard]]
-            lacking += [] if accrued is None else [accrued]
-            lacking = [gradient[start:stop] for gradient in lacking] if rate else []
-            values, here = fetch.values[start:stop], parameters[start:stop]
-            if values.dtype != here.dtype:
-                widen(values, here)
-            elif lacking:
-                step_from(values, lacking.pop(), rate, here)  # one pass instead of two
-            else:
-                np.copyto(here, values)
-            for gradient in lacking:
-                sgd(here, gradient, rate)
-        self._fetch = None
-        self._forget()
-        return counts
+    def _own_marks(self, number: int) -> list[int]:
+        return [int(push.marks[number]) for push in self._pushes]
 
     def _forget(self) -> None:
         """Let go of the pushes that are done, unless a fetch under way may have begun before they were."""
@@ -242,34 +296,16 @@ class Client:
                 self._wire_buffers.append(push.wired)
         self._pushes = under_way
 
-    def _as_wired(self, gradient: np.ndarray) -> np.ndarray:
-        if self._push_dtype == self._dtype:
-            return gradient
-        wired = self._wire_buffers.pop() if self._wire_buffers else np.empty(gradient.size, self._push_dtype)
-        narrow_carrying(gradient, self._carry, wired)
-        return wired
-
     def _tell(self, kind: int) -> None:
         self._telling = [request for request in self._telling if not request.done()]
-        for rank in self._shards:
+        for shard in self._mine:
             header = record(HEADER, kind=kind, replica=self._replica)
-            self._telling.append(self._endpoint.send(header, rank, PUSH))
+            self._telling.append(self._endpoint.send(header, self._shards[shard], PUSH))
 
     def _slowest(self) -> int:
-        """The steps of the slowest replica in training, as shard 0 knows them."""
+        """The steps of the slowest replica in training, as the first of our shards knows them."""
         told = np.zeros(1, RECORD)
-        request = self._window.get(told, self._shards[0])
-        self._endpoint.wait_all([request], self._timeout, f"the record of the shard on rank {self._shards[0]}")
+        rank = self._shards[self._mine[0]]
+        request = self._window.get(told, rank)
+        self._endpoint.wait_all([request], self._timeout, f"the record of the shard on rank {rank}")
         return int(told["slowest"][0])
-
-    def _hear(self) -> None:
-        """Take in the acknowledgements that have arrived."""
-        if not self._pushes:
-            return  # others of this rank may expect some
-        while (envelope := self._endpoint.probe(tag=APPLIED)) is not None:
-            said = np.zeros(1, ACKNOWLEDGEMENT)
-            request = self._endpoint.receive(said, envelope.source, APPLIED)
-            self._endpoint.wait_all([request], self._timeout, f"an acknowledgement from rank {envelope.source}")
-            for push in self._pushes:
-                if push.sequence == said["sequence"][0]:
-                    push.counts[self._shards.index(envelope.source)] = said["count"][0]

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-# Tags. One message of PUSH (a header) is followed by one of PAYLOAD (the gradient of the shard's interval), if the
-# header says that there are bytes.
+# Tags. One message of PUSH (a header) is followed by one of PAYLOAD (a piece of a gradient), if the header says that
+# there are bytes.
 PUSH, PAYLOAD, APPLIED = 1, 2, 3
 NOTHING = 9  # no message ever has this tag
 
-# Kinds of headers. GRADIENT: a push. FETCHING: the replica fetches now. THROUGH: it will push no more.
+# Kinds of headers. GRADIENT: a piece of a push. FETCHING: the replica fetches now. THROUGH: it will push no more.
 GRADIENT, FETCHING, THROUGH = range(3)
 
 HEADER = np.dtype(
@@ -16,10 +16,12 @@ HEADER = np.dtype(
         ("replica", "<i4"),
         ("sequence", "<i8"),  # the replica's pushes, counted from 0
         ("count", "<i8"),  # the shard's updates when the gradient's parameters were fetched
-        ("clock", "<i8"),  # the replica's steps since the end of the warmstart
+        ("clock", "<i8"),  # how many steps the replica has come since the end of the warmstart
         ("start", "<i8"),  # the interval of the payload
         ("stop", "<i8"),
         ("nbytes", "<i8"),  # of the payload
+        ("mark", "<i8"),  # pieces that the replica has sent to this shard so far, this one included
+        ("last", "<i8"),  # whether it is the push's last piece for this shard
     ]
 )
 ACKNOWLEDGEMENT = np.dtype(
@@ -30,7 +32,7 @@ ACKNOWLEDGEMENT = np.dtype(
 )
 # Buckets of the staleness histogram: bucket b counts pushes of staleness b, the last one those of more, too.
 BUCKETS = 64
-# The beginning of a shard's window; its parameters follow. Read one-sided together with them.
+# The beginning of a shard's window (see server.exposed). Read one-sided, as the parameters are.
 RECORD = np.dtype(
     {
         "names": ["count", "slowest", "staleness_sum", "staleness_max", "refused", "staleness_histogram"],

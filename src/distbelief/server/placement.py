@@ -1,5 +1,6 @@
 """Which shard holds what: intervals of the flat parameter vector."""
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
@@ -26,3 +27,14 @@ class Placement:
 
     def __len__(self) -> int:
         return len(self.intervals)
+
+    def intersect(self, intervals: Iterable[Interval]) -> Iterator[tuple[int, Interval]]:
+        """The parts of `intervals`, in their order, each with the one shard that holds it; none that is empty."""
+        for start, stop in intervals:
+            shard = start * len(self) // self.size  # its own, or the one before
+            while start < stop:
+                end = self.intervals[shard].stop
+                if end > start:
+                    yield shard, Interval(start, min(stop, end))
+                    start = min(stop, end)
+                shard += 1

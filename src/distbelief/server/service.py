@@ -17,6 +17,7 @@ from distbelief.server.messages import (
     THROUGH,
     record,
 )
+from distbelief.server.pieces import MOST
 from distbelief.server.settings import Server
 from distbelief.server.shard import Shard
 from distbelief.server.wire import wire_dtype
@@ -34,7 +35,9 @@ class Service:
         self._timeout = timeout
         settings = settings or Server()
         self._header = np.zeros(1, HEADER)
-        self._gradient = np.empty(shard.interval.size, wire_dtype(settings.push_wire, shard.parameters.dtype))
+        self._wire = wire_dtype(settings.push_wire, shard.parameters.dtype)
+        # One for all pieces: what was received is still in the cache when it is applied.
+        self._gradient = np.empty(min(shard.interval.size, MOST), self._wire)
         self._acknowledging: list[Request] = []
 
     def work(self) -> float:
@@ -44,8 +47,8 @@ class Service:
     def take(self, envelope: Envelope) -> None:
         """Receive the message whose header waits in `envelope`, do what it says. Local.
 
-        What a shard cannot take (an unknown header, another interval, a payload of another size) is refused: it is
-        received and dropped, counted, and told on stderr with its source; never applied in part. Raises
+        What a shard cannot take (an unknown header, an interval that is not its own, a payload of another size) is
+        refused: it is received and dropped, counted, and told on stderr with its source; never applied in part. Raises
         DeadlineExpired if a payload does not come.
         """
         source = envelope.source
@@ -56,43 +59,51 @@ class Service:
         self._receive(self._header, source, PUSH, f"the header of a push from rank {source}")
         header = self._header[0]
         kind, replica = int(header["kind"]), int(header["replica"])
-        if kind == GRADIENT:
+        if not 0 <= replica < self._shard.clients:
+            self._refuse_whole(header, source, f"a header of replica {replica}, of {self._shard.clients}")
+        elif kind == GRADIENT:
             self._take_gradient(header, source)
         elif kind == FETCHING:
             self._shard.remember(replica)
         elif kind == THROUGH:
             self._shard.part_with(replica)
         else:
-            if header["nbytes"]:
-                self._drop_payload(source)
-            self._refuse(source, f"a header of unknown kind {kind}")
+            self._refuse_whole(header, source, f"a header of unknown kind {kind}")
 
     def _take_gradient(self, header: np.void, source: int) -> None:
         shard = self._shard
-        interval, nbytes = (int(header["start"]), int(header["stop"])), int(header["nbytes"])
-        if interval != shard.interval or nbytes != self._gradient.nbytes:
-            self._drop_payload(source)
-            self._refuse(
+        start, stop, nbytes = (int(header[name]) for name in ("start", "stop", "nbytes"))
+        begin, end = shard.interval
+        if not begin <= start < stop <= end or nbytes != (stop - start) * self._wire.itemsize:
+            self._refuse_whole(
+                header,
                 source,
-                f"a push of {nbytes} bytes for the interval {interval[0]}..{interval[1]}, expected "
-                f"{self._gradient.nbytes} bytes for {shard.interval.start}..{shard.interval.stop}",
+                f"a push of {nbytes} bytes for the interval {start}..{stop}, expected "
+                f"{self._wire.itemsize} bytes for each of an interval within {begin}..{end}",
             )
             return
-        self._receive(self._gradient, source, PAYLOAD, f"the gradient of push {header['sequence']} from rank {source}")
-        self._endpoint.charge(nbytes=shard.traffic)
-        shard.apply(self._gradient, int(header["count"]), int(header["replica"]), int(header["clock"]))
-        reply = record(ACKNOWLEDGEMENT, sequence=header["sequence"], count=shard.count)
-        self._acknowledging = [request for request in self._acknowledging if not request.done()]
-        self._acknowledging.append(self._endpoint.send(reply, source, APPLIED))
+        if stop - start > self._gradient.size:
+            self._gradient = np.empty(stop - start, self._wire)
+        gradient, sequence, last = self._gradient[: stop - start], int(header["sequence"]), bool(header["last"])
+        self._receive(gradient, source, PAYLOAD, f"the gradient of push {sequence} from rank {source}")
+        self._endpoint.charge(nbytes=shard.traffic(gradient.size))
+        count, replica, clock, mark = (int(header[name]) for name in ("count", "replica", "clock", "mark"))
+        shard.apply(gradient, count, replica, clock, sequence, start, mark, last)
+        if last:
+            reply = record(ACKNOWLEDGEMENT, sequence=sequence, count=shard.count)
+            self._acknowledging = [request for request in self._acknowledging if not request.done()]
+            self._acknowledging.append(self._endpoint.send(reply, source, APPLIED))
 
     def _receive(self, buffer: np.ndarray, source: int, tag: int, what: str) -> None:
         self._endpoint.wait_all([self._endpoint.receive(buffer, source, tag)], self._timeout, what)
 
-    def _drop_payload(self, source: int) -> None:
-        """Receive the payload that follows a refused header, whatever its size, so that the next one is in step."""
-        envelope = self._endpoint.wait_message(self._timeout, source, PAYLOAD)
-        if envelope is not None:
-            self._drop(source, PAYLOAD, envelope.nbytes)
+    def _refuse_whole(self, header: np.void, source: int, what: str) -> None:
+        """Refuse a header, and drop the payload that follows it, whatever its size, so that the next is in step."""
+        if header["nbytes"]:
+            envelope = self._endpoint.wait_message(self._timeout, source, PAYLOAD)
+            if envelope is not None:
+                self._drop(source, PAYLOAD, envelope.nbytes)
+        self._refuse(source, what)
 
     def _drop(self, source: int, tag: int, nbytes: int) -> None:
         self._receive(np.empty(nbytes, np.uint8), source, tag, f"a message from rank {source} that is refused")

@@ -1,12 +1,14 @@
 """A shard: an interval of the parameters, its update rule's state, and a record of its updates."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from distbelief.comm.endpoint import Window
 from distbelief.kernels import compensate, narrow
 from distbelief.optim import Rule
+from distbelief.server.exposed import MARK, Exposed
 from distbelief.server.messages import BUCKETS, RECORD
 from distbelief.server.placement import Interval
 from distbelief.server.settings import Server
@@ -15,11 +17,16 @@ from distbelief.server.staleness import Compensated, Scaled
 THROUGH_CLOCK = np.iinfo(np.int64).max  # nobody waits for a replica that is through
 
 
-class Shard:
-    """Holds its parameters in a window, so that readers cost it nothing, and updates them in place.
+class _Update(NamedTuple):
+    """A push of which not all pieces have come: what its first piece has settled for all."""
 
-    The window: a RECORD, the parameters, and for a bfloat16 wire their shadow (uint16).
-    """
+    sequence: int
+    stale: int
+    factor: float
+
+
+class Shard:
+    """Holds its parameters in a window (server.exposed), so that readers cost it nothing, and updates them in place."""
 
     def __init__(
         self,
@@ -37,26 +44,27 @@ class Shard:
         settings = settings or Server()
         self.interval = interval
         self._window = window
+        exposed = Exposed.by(settings, interval.size, values.dtype, len(clocks))
         self._record = window.local[: RECORD.itemsize].view(RECORD)[0]
-        exposed = window.local[RECORD.itemsize :]
-        self.parameters = exposed[: values.nbytes].view(values.dtype)
+        self._marks = window.local[exposed.mark(0) : exposed.mark(len(clocks))].view(MARK)
+        self.parameters = window.local[exposed.parameters : exposed.shadow].view(values.dtype)
         self.parameters[:] = values
         self._shadow = None
-        if settings.fetch_wire == "bfloat16":
-            self._shadow = exposed[values.nbytes :].view(np.uint16)
+        if exposed.shadowed:
+            self._shadow = window.local[exposed.shadow : exposed.nbytes].view(np.uint16)
             narrow(self.parameters, self._shadow)
         self._state = rule.state(interval.size, values.dtype)
         self._schedule = settings.schedule
         self._staleness = settings.staleness
         self._fetched: dict[int, np.ndarray] = {}  # by replica, for delay compensation
         self._clocks = np.array(clocks, np.int64)
+        self._updates: dict[int, _Update] = {}  # by replica
         window.sync()
 
     @staticmethod
-    def window_bytes(interval: Interval, dtype: np.dtype, settings: Server | None = None) -> int:
+    def window_bytes(interval: Interval, dtype: np.dtype, settings: Server | None = None, clients: int = 1) -> int:
         """How large the window of a shard of `interval` must be."""
-        shadowed = settings is not None and settings.fetch_wire == "bfloat16"
-        return RECORD.itemsize + interval.size * (np.dtype(dtype).itemsize + (2 if shadowed else 0))
+        return Exposed.by(settings or Server(), interval.size, dtype, clients).nbytes
 
     @property
     def count(self) -> int:
@@ -64,30 +72,49 @@ class Shard:
         return int(self._record["count"])
 
     @property
-    def traffic(self) -> int:
-        """Bytes that one update reads or writes."""
-        return self._state.traffic * self.parameters.nbytes
+    def clients(self) -> int:
+        """How many may push."""
+        return self._clocks.size
 
-    def apply(self, gradient: np.ndarray, fetched_count: int, replica: int = 0, clock: int = 0) -> None:
-        """Apply a gradient, shape (interval.size,), computed from parameters fetched at `fetched_count`. Local.
+    def traffic(self, size: int) -> int:
+        """Bytes that an update of so many parameters reads or writes."""
+        return self._state.traffic * size * self.parameters.itemsize
 
-        `clock`: how far the replica has come.
+    def apply(
+        self,
+        gradient: np.ndarray,
+        fetched_count: int,
+        replica: int = 0,
+        clock: int = 0,
+        sequence: int = 0,
+        start: int | None = None,
+        mark: int = 0,
+        last: bool = True,
+    ) -> None:
+        """Apply a piece of a gradient, computed from parameters fetched at `fetched_count`. Local.
+
+        `clock`: how far the replica has come; `sequence`: of its pushes; `start`: where the piece begins, None for the
+        interval's beginning; `mark`: of its pieces; `last`: nothing follows of this push, which now counts as an
+        update. The staleness of a push, and with it the rate, is that of its first piece.
         """
-        stale = self.count - fetched_count
-        factor = self._schedule.factor(self.count)
-        if isinstance(self._staleness, Scaled):
-            factor /= max(stale, 1)
+        update = self._updates.get(replica)
+        if update is None or update.sequence != sequence:
+            update = self._updates[replica] = self._begin(sequence, self.count - fetched_count)
+        begin = 0 if start is None else start - self.interval.start
+        here = slice(begin, begin + gradient.size)
+        parameters = self.parameters[here]
         if isinstance(self._staleness, Compensated) and replica in self._fetched:
-            corrected = np.empty_like(self.parameters)
-            compensate(gradient, self.parameters, self._fetched[replica], self._staleness.strength, corrected)
+            corrected = np.empty_like(parameters)
+            compensate(gradient, parameters, self._fetched[replica][here], self._staleness.strength, corrected)
             gradient = corrected
-        self._state.apply(self.parameters, gradient, factor, self._shadow)
-        # The count moves last: who reads it finds the update that it stands for.
-        self._record["staleness_sum"] += stale
-        self._record["staleness_max"] = max(stale, int(self._record["staleness_max"]))
-        self._record["staleness_histogram"][min(max(stale, 0), BUCKETS - 1)] += 1
-        self._set_clock(replica, clock)
-        self._record["count"] += 1
+        shadow = None if self._shadow is None else self._shadow[here]
+        self._state.part(here.start, here.stop).apply(parameters, gradient, update.factor, shadow)
+        self._window.sync()
+        # The mark moves after what it stands for; so does the count.
+        self._marks[replica] = mark
+        if last:
+            self._count(self._updates.pop(replica))
+            self._set_clock(replica, clock)
         self._window.sync()
 
     def remember(self, replica: int) -> None:
@@ -104,6 +131,18 @@ class Shard:
     def refuse(self) -> None:
         """Count a message that could not be taken. Local."""
         self._record["refused"] += 1
+
+    def _begin(self, sequence: int, stale: int) -> _Update:
+        factor = self._schedule.factor(self.count)
+        if isinstance(self._staleness, Scaled):
+            factor /= max(stale, 1)
+        return _Update(sequence, stale, factor)
+
+    def _count(self, update: _Update) -> None:
+        self._record["staleness_sum"] += update.stale
+        self._record["staleness_max"] = max(update.stale, int(self._record["staleness_max"]))
+        self._record["staleness_histogram"][min(max(update.stale, 0), BUCKETS - 1)] += 1
+        self._record["count"] += 1
 
     def _set_clock(self, replica: int, clock: int) -> None:
         self._clocks[replica] = clock

@@ -49,6 +49,7 @@ class Links:
         self._out_free = [0.0] * size
         self._in_free = [0.0] * size
         self._last_envelope: dict[tuple[int, int], float] = {}
+        self._last_read: dict[tuple[int, int], float] = {}
 
     def delay(self, source: int, dest: int) -> float:
         """The latency, in seconds, of one small control message."""
@@ -71,7 +72,13 @@ class Links:
 
         Jitter and the two kinds of message would otherwise let a later message overtake.
         """
-        pair = (source, dest)
-        shown = max(time, self._last_envelope.get(pair, 0.0))
-        self._last_envelope[pair] = shown
-        return shown
+        return self._not_before(self._last_envelope, (source, dest), time)
+
+    def read_in_order(self, reader: int, owner: int, time: float) -> float:
+        """When a read that could happen at `time` does: never before one that was asked for earlier, as in a queue."""
+        return self._not_before(self._last_read, (reader, owner), time)
+
+    @staticmethod
+    def _not_before(last: dict[tuple[int, int], float], pair: tuple[int, int], time: float) -> float:
+        last[pair] = max(time, last.get(pair, 0.0))
+        return last[pair]

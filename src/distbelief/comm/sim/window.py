@@ -14,7 +14,8 @@ class SimWindow:
     """One rank's side of a window.
 
     A get is a request that travels one latency, a read of the owner's memory at one moment, and a transfer back
-    over the owner's outgoing link. It costs the owner's program nothing, and goes on when that has returned.
+    over the owner's outgoing link. One rank's gets read another's memory in the order asked for. They cost the
+    owner's program nothing, and go on when that has returned.
     """
 
     def __init__(self, group: Group, rank: int, memories: Sequence[np.ndarray]) -> None:
@@ -46,8 +47,9 @@ class SimWindow:
         machine = self._group.machine
         self._under_way += 1
         self._write("get", source, flat.size)
-        delay = machine.links.delay(self._process.rank, self._group.processes[source].rank)
-        machine.queue.at(machine.queue.now + delay, self._read, flat, source, offset, request)
+        reader, owner = self._process.rank, self._group.processes[source].rank
+        time = machine.links.read_in_order(reader, owner, machine.queue.now + machine.links.delay(reader, owner))
+        machine.queue.at(time, self._read, flat, source, offset, request)
         return request
 
     def sync(self) -> None:

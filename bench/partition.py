@@ -1,0 +1,118 @@
+"""A training step of a network cut over the ranks of the job, against the same on one of them.
+
+    mpirun -n 2 python bench/partition.py --net image80m --partitions 2
+
+Both take turns in one run; while rank 0 computes alone the others sleep. The networks are those of examples/.
+`bytes_ratio`: what crossed the boundaries between partitions, up and down, against the least possible: each number
+that another partition needs sent to it once, its gradient back once.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import job
+import numpy as np
+
+from distbelief.comm.endpoint import Endpoint
+from distbelief.config import load
+from distbelief.nn import LOSSES, Arena, Network, build
+from distbelief.partition import PartitionedNetwork, Peers, Plan
+from distbelief.partition.peers import BACKWARD, FORWARD
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NETWORKS = {"speech": "speech", "image80m": "imagenet_80m", "image330m": "imagenet_330m"}
+TIMEOUT = 300.0
+ALONE, TOLD = 50, 51  # tags
+
+
+def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
+    config = load(arguments.config or EXAMPLES / f"{NETWORKS[arguments.net]}.toml")
+    layers = build(config.network.layers, config.network.inputs, config.network.loss)
+    n = arguments.batch or config.data.batch
+    plan = Plan(layers, endpoint.size)
+    peers = Peers(endpoint, range(endpoint.size), TIMEOUT)
+    partitioned = _Step(PartitionedNetwork(peers, plan, n, np.float32, LOSSES[config.network.loss]()), n)
+    alone = _Step(Network(layers, n, np.float32, LOSSES[config.network.loss]()), n) if endpoint.rank == 0 else None
+    one, many = [], []
+    for _ in range(arguments.repetitions + 1):  # the first warms up
+        if alone is not None:
+            one += alone.times(arguments.steps)
+        _meet(endpoint, ALONE)
+        peers.bytes_sent.clear()
+        many += partitioned.times(arguments.steps)
+        _meet(endpoint, TOLD)
+    sent = sum(size for tag, size in peers.bytes_sent.items() if FORWARD <= tag < BACKWARD + len(layers))
+    sent = int(peers.share(np.array([sent]), "the bytes sent").sum())
+    peers.settle()
+    if endpoint.rank != 0:
+        return None
+    one_s, many_s = (statistics.median(times[arguments.steps :]) for times in (one, many))
+    least = 2 * _least(plan) * n * 4 * arguments.steps
+    what = f"{arguments.config or arguments.net}, minibatches of {n}"
+    print(f"{what}: {one_s * 1e3:.1f} ms on one rank, {many_s * 1e3:.1f} ms on {len(peers)}")
+    return {
+        "examples": n,
+        "one_ms": one_s * 1e3,
+        "p_ms": many_s * 1e3,
+        "speedup": one_s / many_s,
+        "bytes_ratio": sent / least if least else 1.0,
+        "bytes": sent // arguments.steps,
+    }
+
+
+class _Step:
+    """A network with all it needs to compute gradients."""
+
+    def __init__(self, network: Network | PartitionedNetwork, n: int):
+        self._network = network
+        self._parameters, self._gradient = Arena(network.layout), Arena(network.layout)
+        network.initialise(self._parameters, seed=1)
+        random = np.random.default_rng(1)
+        x = random.uniform(-1, 1, (network.inputs, n)).astype(np.float32)
+        self._batch = SimpleNamespace(x_in=x, labels=random.integers(0, network.classes, n), size=n)
+
+    def times(self, steps: int) -> list[float]:
+        """Seconds of each of so many gradients."""
+        found = []
+        for _ in range(steps):
+            began = time.perf_counter()
+            self._network.gradient(self._parameters, self._batch, self._gradient)
+            found.append(time.perf_counter() - began)
+        return found
+
+
+def _least(plan: Plan) -> int:
+    """Numbers that have to cross on the way up for one example, counted row by row: without the plan's messages."""
+    total = 0
+    for number, above in enumerate(plan.layers[1:]):
+        for own, band in zip(plan.bands[number], plan.bands[number + 1], strict=True):
+            needed = {row for up in range(*band) for row in range(*above.region(up, up + 1))}
+            total += len(needed - set(range(*own))) * plan.row_size(number)
+    return total
+
+
+def _meet(endpoint: Endpoint, tag: int) -> None:
+    """All ranks wait for each other, asleep."""
+    word = np.zeros(1, np.uint8)
+    others = range(1, endpoint.size) if endpoint.rank == 0 else [0]
+    sending = [endpoint.send(word, other, tag) for other in others]
+    receiving = [endpoint.receive(np.zeros(1, np.uint8), other, tag) for other in others]
+    endpoint.wait_all(sending + receiving, TIMEOUT, "the other ranks of the measurement")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A step of a network on P ranks against one rank.")
+    parser.add_argument("--net", choices=sorted(NETWORKS), default="image80m")
+    parser.add_argument("--config", metavar="CONFIG", help="instead of --net: the network of a configuration")
+    parser.add_argument("--partitions", metavar="P", type=job.count, default=2, help="ranks: mpirun -n P")
+    parser.add_argument("--batch", metavar="N", type=job.count, help="examples in a minibatch (default: the example's)")
+    parser.add_argument("--steps", metavar="K", type=job.count, default=3, help="steps timed in each turn")
+    parser.add_argument("--repetitions", metavar="N", type=job.count, default=5, help="turns of each")
+    job.run("partition", parser, lambda arguments: arguments.partitions, measure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What every source of examples is: arrays in files, folders of pictures, examples that are made."""
+
+import math
+
+import numpy as np
+
+from distbelief.data.reader import Reader
+from distbelief.errors import UserError
+
+
+class Source:
+    """Labelled examples of one shape; `reader` gives batches their way to them. All methods are Local."""
+
+    inputs_name: str
+    """Where the inputs come from, for messages."""
+    labels_name: str
+    labels: np.ndarray
+    """Classes, int64 `[examples]`; or real targets, `[examples, outputs]`."""
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example."""
+        raise NotImplementedError
+
+    @property
+    def features(self) -> int:
+        """Numbers in one example: the product of its dimensions."""
+        return math.prod(self.shape)
+
+    def reader(self) -> Reader:
+        """A new reader of these examples."""
+        raise NotImplementedError
+
+    def check(self, features: int, classes: int) -> None:
+        """Make sure that a network of `features` inputs and `classes` outputs can learn from these examples.
+
+        Raises UserError if an example or its targets have another width, or a label is outside 0..classes-1.
+        """
+        if self.features != features:
+            raise UserError(
+                f"{self.inputs_name}: an example has {self.features} numbers (shape {list(self.shape)}), "
+                f"expected {features}, the inputs of the network"
+            )
+        if self.labels.ndim == 2:
+            if self.labels.shape[1] != classes:
+                raise UserError(
+                    f"{self.labels_name}: an example has {self.labels.shape[1]} targets, expected {classes}, "
+                    "the outputs of the network"
+                )
+            return
+        outside = (self.labels < 0) | (self.labels >= classes)
+        if outside.any():
+            first = int(outside.argmax())
+            raise UserError(
+                f"{self.labels_name}: label {self.labels[first]} at index {first}, "
+                f"expected 0 to {classes - 1} for a network of {classes} outputs"
+            )

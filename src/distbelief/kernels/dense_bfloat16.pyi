@@ -1,0 +1,23 @@
+import numpy as np
+
+def dense_bfloat16_scratch(outputs: int, inputs: int, n: int) -> int: ...
+def dense_bfloat16_forward(
+    w_oi: np.ndarray,
+    b_o: np.ndarray,
+    x_in: np.ndarray,
+    activation: int,
+    y_on: np.ndarray,
+    scratch: np.ndarray,
+) -> None: ...
+def dense_bfloat16_backward(
+    w_oi: np.ndarray,
+    x_in: np.ndarray,
+    y_on: np.ndarray,
+    activation: int,
+    dy_on: np.ndarray,
+    dz_on: np.ndarray,
+    dw_oi: np.ndarray,
+    db_o: np.ndarray,
+    dx_in: np.ndarray,
+    scratch: np.ndarray,
+) -> None: ...

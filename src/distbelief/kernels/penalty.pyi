@@ -1,0 +1,3 @@
+import numpy as np
+
+def l2_penalty(weights: np.ndarray, penalty: float, gradient: np.ndarray) -> float: ...

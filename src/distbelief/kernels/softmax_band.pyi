@@ -1,0 +1,9 @@
+import numpy as np
+
+def softmax_band(
+    z_kn: np.ndarray, labels_n: np.ndarray, first: int, dz_kn: np.ndarray, sums_3n: np.ndarray
+) -> None: ...
+def softmax_band_gradient(
+    labels_n: np.ndarray, first: int, scale: float, factor_n: np.ndarray, dz_kn: np.ndarray
+) -> None: ...
+def softmax_band_score(z_kn: np.ndarray, labels_n: np.ndarray, first: int, sums_4n: np.ndarray) -> None: ...

@@ -1,0 +1,26 @@
+"""The numbers that parameters begin with: any part of a tensor can be drawn without the rest."""
+
+import zlib
+
+import numpy as np
+
+BLOCK = 1 << 16  # elements drawn at once
+PER_COUNT = 4  # numbers that Philox makes of one value of its counter
+
+
+def fill(values: np.ndarray, seed: int, name: str, spread: float, start: int = 0) -> None:
+    """Fill `values` [size] with elements start..start+size-1 of tensor `name`, uniform in -spread..spread. Local.
+
+    Each tensor has a random stream of its own, by name. Drawn in float64, so that float32 and float64 networks begin
+    alike, and from raw output, the part of NumPy's generators that never changes.
+    """
+    if spread == 0:
+        values[...] = 0
+        return
+    stream = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()),))
+    generator = np.random.Philox(stream)
+    generator.advance(start // PER_COUNT)
+    generator.random_raw(start % PER_COUNT)
+    for first in range(0, values.size, BLOCK):
+        part = values[first : first + BLOCK]
+        part[...] = ((generator.random_raw(part.size) >> np.uint64(11)) * 2.0**-52 - 1) * spread

@@ -1,0 +1,21 @@
+"""The layers of a network, each in a file of its own; `layer` says what they have in common."""
+
+from distbelief.nn.layers.convolution import Convolution
+from distbelief.nn.layers.dense import Dense
+from distbelief.nn.layers.dense_bfloat16 import BFLOAT16, DenseBfloat16
+from distbelief.nn.layers.layer import Layer, Shape
+from distbelief.nn.layers.local import LocallyConnected
+from distbelief.nn.layers.normalisation import Normalise
+from distbelief.nn.layers.pooling import Pool
+
+__all__ = [
+    "BFLOAT16",
+    "Convolution",
+    "Dense",
+    "DenseBfloat16",
+    "Layer",
+    "LocallyConnected",
+    "Normalise",
+    "Pool",
+    "Shape",
+]

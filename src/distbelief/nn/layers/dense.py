@@ -1,0 +1,67 @@
+"""The fully connected layer."""
+
+import copy
+import math
+from typing import Self
+
+from distbelief.kernels import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.nn.layers.initial import spread
+from distbelief.nn.layers.layer import Shape
+
+
+class Dense:
+    """y = activation(w x + b), with w [outputs, inputs], b [outputs], x [inputs, n], y [outputs, n].
+
+    Over an image [H, W, C, n] it sees it flattened, inputs = H W C in this order: a reshape, no copy.
+    """
+
+    tied = False
+    keeps_scratch = False
+
+    def __init__(self, name: str, below: int | Shape, outputs: int, activation: str = "linear"):
+        """`below`: the number of inputs, or the shape of an image."""
+        self.name = name
+        self.below: Shape = (below,) if isinstance(below, int) else tuple(below)
+        self.inputs = math.prod(self.below)
+        self.shape: Shape = (outputs,)
+        self.activation = activation
+        self.w, self.b = f"{name}.w", f"{name}.b"
+        self.weights = (self.w,)
+        self._activation = ACTIVATIONS[activation]
+        self._spread = spread(activation, self.inputs, outputs)
+
+    @property
+    def outputs(self) -> int:
+        return self.shape[0]
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        return {self.w: (self.outputs, self.inputs), self.b: (self.outputs,)}
+
+    def spread(self, name: str) -> float:
+        return self._spread if name == self.w else 0.0
+
+    def forward(self, parameters, x, y_on, scratch) -> None:
+        x_in = x.reshape(self.inputs, x.shape[-1])
+        dense_forward(parameters[self.w], parameters[self.b], x_in, self._activation, y_on)
+
+    def backward(self, parameters, x, y_on, dy_on, gradient, dx, scratch) -> None:
+        n = x.shape[-1]
+        x_in, dx_in = x.reshape(self.inputs, n), dx.reshape(self.inputs if dx.shape[0] else 0, n)
+        dense_backward(
+            parameters[self.w], x_in, y_on, self._activation, dy_on, gradient[self.w], gradient[self.b], dx_in
+        )
+
+    def scratch(self, n: int) -> int:
+        return 0
+
+    def flops(self, n: int) -> float:
+        return 2.0 * self.inputs * self.outputs * n
+
+    def region(self, start: int, stop: int) -> tuple[int, int]:
+        return 0, self.below[0]
+
+    def cut(self, start: int, stop: int) -> Self:
+        part = copy.copy(self)  # the spread stays that of the whole
+        part.shape = (stop - start,)
+        return part

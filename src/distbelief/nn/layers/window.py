@@ -1,0 +1,41 @@
+"""The geometry of layers that look at an image through a window: no padding, leftover rows and columns are not read."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+from distbelief.nn.layers.layer import Shape
+
+
+class Window(NamedTuple):
+    """kh x kw pixels, moved by `stride` pixels."""
+
+    kh: int
+    kw: int
+    stride: int
+
+    @classmethod
+    def of(cls, size: int | Sequence[int], stride: int) -> Self:
+        """`size`: of a square, or (kh, kw)."""
+        kh, kw = (size, size) if isinstance(size, int) else size
+        return cls(kh, kw, stride)
+
+    def places(self, below: Shape) -> tuple[int, int]:
+        """(oh, ow): how often it fits into an image [H, W, C]. Raises ValueError if it does not."""
+        height, width, _ = image(below)
+        if self.kh > height or self.kw > width:
+            raise ValueError(f"a window of {[self.kh, self.kw]} does not fit into the {list(below)} below")
+        if self.stride > min(height, width):
+            raise ValueError(f"a stride of {self.stride} leaves nothing of the {list(below)} below")
+        return (height - self.kh) // self.stride + 1, (width - self.kw) // self.stride + 1
+
+    def region(self, start: int, stop: int) -> tuple[int, int]:
+        """The rows of the image that the rows start..stop-1 of the windows look at."""
+        assert start < stop
+        return start * self.stride, (stop - 1) * self.stride + self.kh
+
+
+def image(below: Shape) -> tuple[int, int, int]:
+    """(H, W, C) of an image; raises ValueError if `below` is none."""
+    if len(below) != 3:
+        raise ValueError(f"takes an image [H, W, C], found {list(below)} below")
+    return below

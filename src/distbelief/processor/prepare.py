@@ -1,0 +1,39 @@
+"""Cores, BLAS and bfloat16 for the kernels of this process, at run time."""
+
+from typing import Literal
+
+from threadpoolctl import ThreadpoolController
+
+from distbelief.kernels import use_gemm16, use_sgemm, use_threads
+from distbelief.processor import cpu, mkl
+
+Blas = Literal["scipy", "mkl"]
+
+# Extensions of the instruction set with products of bfloat16: without them MKL has such products too, but slow ones.
+_BFLOAT16 = ("amx_bf16", "avx512_bf16")
+
+
+def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> str | None:
+    """Let the kernels use so many cores, the sgemm of one BLAS for float32, and what there is for bfloat16.
+
+    Local; for the thread that calls it. Each thread of a kernel has BLAS calls of its own, so every BLAS in the
+    process is told to use one thread. Call it before a network is built: its scratch memory is planned for all this. Returns
+    one line to say to the user if `dtype` is bfloat16 and there are no products of it. Raises UserError if MKL is asked
+    for and missing.
+    """
+    sgemm = mkl.address("sgemm_") if blas == "mkl" else 0
+    lack = _lack_of_bfloat16() if dtype == "bfloat16" else None
+    # A BLAS may share the kernels' OpenMP, and then takes its number of threads with it: the kernels' comes last.
+    ThreadpoolController().select(user_api="blas").limit(limits=1)
+    use_threads(threads)
+    use_sgemm(sgemm)
+    use_gemm16(mkl.address("cblas_gemm_bf16bf16f32") if dtype == "bfloat16" and lack is None else 0)
+    return (
+        lack and f"bfloat16: {lack}; its numbers are widened and multiplied in float32, no faster than float32 itself"
+    )
+
+
+def _lack_of_bfloat16() -> str | None:
+    if not cpu.features() & set(_BFLOAT16):
+        return f"this CPU has neither {' nor '.join(_BFLOAT16)}"
+    return None if mkl.library() else "MKL is not installed (the extra distbelief[mkl])"

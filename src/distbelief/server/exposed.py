@@ -1,0 +1,41 @@
+"""What a shard exposes in its window, one thing behind the other: record, marks, parameters, shadow."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from distbelief.server.messages import RECORD
+from distbelief.server.settings import Server
+
+LINE = 64  # bytes of a cache line
+MARK = np.dtype("<i8")
+
+
+class Exposed(NamedTuple):
+    """The places of a shard of `size` parameters that `clients` push to. All in bytes from the window's beginning."""
+
+    size: int
+    itemsize: int
+    clients: int
+    shadowed: bool
+
+    @classmethod
+    def by(cls, settings: Server, size: int, dtype: np.dtype, clients: int) -> "Exposed":
+        return cls(size, np.dtype(dtype).itemsize, clients, settings.fetch_wire == "bfloat16")
+
+    def mark(self, client: int) -> int:
+        """The latest of this client's pieces that the shard has applied, by their count: one MARK."""
+        return RECORD.itemsize + client * MARK.itemsize
+
+    @property
+    def parameters(self) -> int:
+        return RECORD.itemsize + -(-self.clients * MARK.itemsize // LINE) * LINE
+
+    @property
+    def shadow(self) -> int:
+        """The parameters in bfloat16, if any."""
+        return self.parameters + self.size * self.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.shadow + (2 * self.size if self.shadowed else 0)

@@ -1,0 +1,154 @@
+"""A fetch: the parameters, one-sided, piece by piece, and with each how many of the client's own pushes it holds."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from distbelief.comm.endpoint import Endpoint, Request, Window
+from distbelief.server.exposed import MARK, Exposed
+from distbelief.server.messages import RECORD
+from distbelief.server.pieces import Piece
+
+
+class Reader:
+    """Where a client reads. All methods are Local."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        window: Window,
+        ranks: Sequence[int],
+        exposed: Sequence[Exposed],
+        pieces: Sequence[Piece],
+        starts: Sequence[int],
+        wire: np.dtype,
+        client: int | None,
+    ):
+        """`ranks`, `exposed`, `starts`: of each shard its rank, its window, the beginning of its interval.
+
+        `wire`: what travels. `client`: whose marks are read; None has none.
+        """
+        self.endpoint = endpoint
+        self.pieces = pieces
+        self.bytes = 0
+        self._window = window
+        self._ranks = ranks
+        self._exposed = exposed
+        self._starts = starts
+        self._wire = wire
+        self._client = client
+        self._longest = max(piece.size for piece in pieces)
+        self._spare: list[np.ndarray] = []  # buffers of _longest elements
+
+    def records(self, into: np.ndarray, shards: Sequence[int]) -> list[Request]:
+        """Start reading what some shards say of themselves: RECORD, [shards]."""
+        self.bytes += len(shards) * RECORD.itemsize
+        return [self._window.get(into[shard : shard + 1], self._ranks[shard]) for shard in shards]
+
+    def mark(self, number: int, into: np.ndarray) -> list[Request]:
+        """Start reading how many of this client's pieces the shard of a piece has applied: MARK, [1]."""
+        if self._client is None:
+            return []
+        shard = self.pieces[number].shard
+        return [self._window.get(into, self._ranks[shard], self._exposed[shard].mark(self._client))]
+
+    def values(self, number: int, into: np.ndarray) -> Request:
+        """Start reading a piece."""
+        piece = self.pieces[number]
+        exposed = self._exposed[piece.shard]
+        place = exposed.parameters if self._wire.itemsize == exposed.itemsize else exposed.shadow
+        place += (piece.start - self._starts[piece.shard]) * self._wire.itemsize
+        self.bytes += into.nbytes
+        return self._window.get(into, self._ranks[piece.shard], place)
+
+    def buffer(self, number: int) -> np.ndarray:
+        """A buffer for a piece. The one that was given back last, as that is in the cache."""
+        whole = self._spare.pop() if self._spare else np.empty(self._longest, self._wire)
+        return whole[: self.pieces[number].size]
+
+    def give_back(self, buffer: np.ndarray) -> None:
+        self._spare.append(buffer.base)
+
+    def shard_of(self, number: int) -> str:
+        return f"the shard on rank {self._ranks[self.pieces[number].shard]}"
+
+
+class _Asked:
+    """A piece that has been asked for. `mark`: read before the values; `again`: read after them.
+
+    MPI promises no order among reads, but transports keep it: by copying at once, or by a queue for each pair of ranks.
+    """
+
+    def __init__(self, reader: Reader, number: int, buffer: np.ndarray):
+        self.values = buffer
+        self.mark, self.again = np.zeros((2, 1), MARK)
+        self.requests = [
+            *reader.mark(number, self.mark),
+            reader.values(number, buffer),
+            *reader.mark(number, self.again),
+        ]
+        self.ready = False
+
+    def torn(self, own: list[int]) -> bool:
+        """Whether a push of our own (by its mark) may have been applied while the values were read."""
+        return any(self.mark[0] < mark <= self.again[0] for mark in own)
+
+
+class Fetch:
+    """A fetch under way. `missing`: the numbers of the pieces not taken yet; `records` [shards]: see messages.RECORD.
+
+    Pieces are asked for ahead, as long as they take their time. Once one is there at once, as from the memory of the
+    same node, where asking is copying, the others are asked for when they are wanted: so they come into the cache.
+    """
+
+    def __init__(self, reader: Reader, asked: Sequence[int], shards: int, own: Callable[[int], list[int]]):
+        """`asked`: the shards that hold pieces, of `shards` in all.
+
+        `own(number)`: the marks at which pushes of this client that may be on their way hold that piece.
+        """
+        self._reader = reader
+        self._own = own
+        self.records = np.zeros(shards, RECORD)
+        self._telling = reader.records(self.records, asked)
+        self.missing = dict.fromkeys(range(len(reader.pieces)))
+        self._asked: dict[int, _Asked] = {}
+        for number in self.missing:
+            if self.ready(number):
+                break
+
+    def ready(self, number: int) -> bool:
+        """Whether a missing piece is there; asks for it, if nobody has. Never blocks."""
+        if number not in self._asked:
+            self._asked[number] = _Asked(self._reader, number, self._reader.buffer(number))
+        while not (asked := self._asked[number]).ready and all([request.done() for request in asked.requests]):
+            if asked.torn(self._own(number)):
+                self._asked[number] = _Asked(self._reader, number, asked.values)
+            else:
+                asked.ready = True
+        return asked.ready
+
+    def wait(self, number: int, timeout: float) -> None:
+        """Wait until a missing piece is there; DeadlineExpired if it does not come."""
+        while not self.ready(number):
+            requests = self._asked[number].requests
+            self._reader.endpoint.wait_all(requests, timeout, f"a fetch from {self._reader.shard_of(number)}")
+
+    def wait_all(self, timeout: float) -> None:
+        """Wait until all missing pieces are there."""
+        for number in self.missing:
+            self.wait(number, timeout)
+
+    def missing_among(self, numbers: Iterable[int] | None) -> list[int]:
+        """Those of the pieces `numbers` (None: of all) that are missing."""
+        return [number for number in (self.missing if numbers is None else numbers) if number in self.missing]
+
+    def take(self, number: int) -> tuple[np.ndarray, int]:
+        """The values of a piece that is there, and the mark that they stand for; `give_back` them."""
+        del self.missing[number]
+        asked = self._asked.pop(number)
+        return asked.values, int(asked.mark[0])
+
+    def counts(self, timeout: float) -> np.ndarray:
+        """The updates that each shard had applied when the fetch began, [shards]."""
+        self._reader.endpoint.wait_all(self._telling, timeout, "the records of all shards")
+        return self.records["count"].copy()

@@ -1,0 +1,124 @@
+"""Networks that compute in bfloat16: their gradient beside float32's, their memory, and what they learn."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from distbelief.nn import LOSSES, Arena, Network, build
+from distbelief.nn.specs import DenseSpec, LocalSpec, PoolSpec
+from distbelief.processor import mkl, prepare
+
+DENSE = ([DenseSpec(70, "tanh"), DenseSpec(50, "sigmoid"), DenseSpec(40, "relu"), DenseSpec(10)], 60)
+IMAGES = ([LocalSpec(3, 3, 1, "tanh"), PoolSpec(2), DenseSpec(40, "sigmoid"), DenseSpec(10)], [8, 8, 2])
+networks = pytest.mark.parametrize("described", [DENSE, IMAGES], ids=["dense", "images"])
+
+
+@pytest.fixture
+def digits():
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
+
+
+def a_network(described, dtype, batch=32, **settings):
+    return Network(build(*described), batch, dtype, **settings)
+
+
+def a_batch(network, n):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((network.inputs, n)).astype(np.float32)
+    return SimpleNamespace(x_in=x, labels=random.integers(0, network.classes, n))
+
+
+def gradient_of(network, batch):
+    parameters, gradient = Arena(network.layout, network.dtype), Arena(network.layout, network.dtype)
+    network.initialise(parameters, seed=0)
+    before = parameters.flat.copy()
+    loss = network.gradient(parameters, batch, gradient)
+    np.testing.assert_array_equal(parameters.flat, before)
+    return loss, gradient
+
+
+@networks
+@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("n", [1, 32])
+def test_the_gradient_is_float32s_but_for_roundings_to_bfloat16(described, loss, n):
+    """A sum has about ten roundings of 2^-9 on its way, of either sign; 2^-8 for each four layers leaves some room."""
+    exact, rounded = (a_network(described, dtype, loss=LOSSES[loss]()) for dtype in ("float32", "bfloat16"))
+    batch = a_batch(exact, n)
+    (exact_loss, exact_gradient), (loss, gradient) = gradient_of(exact, batch), gradient_of(rounded, batch)
+    assert rounded.dtype == np.float32 and gradient.flat.dtype == np.float32
+    assert loss == pytest.approx(exact_loss, rel=2.0**-6)
+    for name in exact.layout.shapes:
+        error = np.linalg.norm(gradient[name] - exact_gradient[name])
+        assert 0 < error < 2.0**-5 * np.linalg.norm(exact_gradient[name]), name
+
+
+def test_outputs_between_dense_layers_take_half_the_memory():
+    exact, rounded = (a_network(DENSE, dtype) for dtype in ("float32", "bfloat16"))
+    between, last = 4 * 32 * (70 + 50 + 40), 4 * 32 * 10
+    assert exact.memory.activations == between + last
+    assert rounded.memory.activations == between // 2 + last
+    weights = 60 * 70 + 70 * 50 + 50 * 40 + 40 * 10
+    padding = 4 * 64
+    assert 2 * weights <= rounded.memory.parameters - exact.memory.parameters < 2 * weights + padding
+
+
+def test_a_smaller_batch_after_a_larger_one():
+    network = a_network(DENSE, "bfloat16")
+    gradient_of(network, a_batch(network, 32))
+    fresh = a_network(DENSE, "bfloat16")
+    for n in (7, 1):
+        loss, gradient = gradient_of(network, a_batch(network, n))
+        other_loss, other = gradient_of(fresh, a_batch(fresh, n))
+        assert loss == other_loss
+        np.testing.assert_array_equal(gradient.flat, other.flat)
+
+
+@pytest.mark.skipif(mkl.library() is None, reason="MKL is not installed")
+@networks
+def test_mkls_products_and_widened_ones_give_the_same_but_for_the_order_of_sums(described):
+    from distbelief.kernels import use_gemm16
+
+    widened = a_network(described, "bfloat16")
+    _, gradient = gradient_of(widened, a_batch(widened, 32))
+    use_gemm16(mkl.address("cblas_gemm_bf16bf16f32"))
+    try:
+        by_mkl = a_network(described, "bfloat16")
+        _, other = gradient_of(by_mkl, a_batch(by_mkl, 32))
+    finally:
+        use_gemm16()
+    # Where a sum's last place decides a rounding to bfloat16, that number moves by 2^-8 of itself.
+    assert np.linalg.norm(other.flat - gradient.flat) < 2.0**-10 * np.linalg.norm(gradient.flat)
+
+
+def test_a_network_learns_digits_as_well_as_in_float32(digits):
+    x, labels = digits
+    x = np.ascontiguousarray(x.T / 16, np.float32)
+    right = {}
+    for dtype in ("float32", "bfloat16"):
+        network = a_network(([DenseSpec(64, "relu"), DenseSpec(10)], 64), dtype, batch=400)
+        parameters, gradient = Arena(network.layout), Arena(network.layout)
+        network.initialise(parameters, seed=0)
+        for step in range(1500):
+            rows = np.arange(32 * step, 32 * (step + 1)) % 1397
+            batch = SimpleNamespace(x_in=np.ascontiguousarray(x[:, rows]), labels=labels[rows])
+            network.gradient(parameters, batch, gradient)
+            parameters.flat -= np.float32(0.1) * gradient.flat
+        test = SimpleNamespace(x_in=np.ascontiguousarray(x[:, 1397:]), labels=labels[1397:])
+        right[dtype] = network.score(parameters, test)[1] / 400
+    assert right["float32"] > 0.9
+    assert abs(right["bfloat16"] - right["float32"]) <= 0.01
+
+
+def test_what_is_lacking_is_said_in_one_line(monkeypatch):
+    from distbelief.processor import cpu
+
+    monkeypatch.setattr(cpu, "features", lambda: {"avx2"})
+    words = prepare(dtype="bfloat16")
+    assert words.startswith("bfloat16: this CPU has neither amx_bf16 nor avx512_bf16; ") and "\n" not in words
+    assert prepare(dtype="float32") is None
+    monkeypatch.setattr(cpu, "features", lambda: {"amx_bf16"})
+    monkeypatch.setattr(mkl, "library", lambda: None)
+    assert "MKL is not installed" in prepare(dtype="bfloat16")
