@@ -9,8 +9,8 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from distbelief.kernels.activation cimport derive
-from distbelief.kernels.filters cimport (Geometry, aligned, backward_to_inputs, forward, geometry, transpose_row,
-                                         transposed_step)
+from distbelief.kernels.filters cimport (Geometry, aligned, backward_to_inputs, bands_for, forward, geometry,
+                                         transpose_row, transposed_step)
 from distbelief.kernels.product cimport Product, product
 from distbelief.kernels.real cimport real
 from distbelief.kernels.threads cimport threads
@@ -50,10 +50,10 @@ def convolution_backward(const real[:, :, :, ::1] w, const real[:, :, :, ::1] x,
         dw[...] = 0
         db[...] = 0
         return
-    bands = min(threads(), g.kh, (scratch.shape[0] - 15) // band)
+    bands = min(bands_for(&g), g.kh, (scratch.shape[0] - 15) // band)
     assert bands >= 1
     with nogil:
-        for m in prange(g.maps, schedule="static", use_threads_if=threads() > 1):
+        for m in prange(g.maps, schedule="static", use_threads_if=bands_for(&g) > 1):
             db[m] = _derive_map(&g, m, &y[0, 0, 0, 0], activation, &dy[0, 0, 0, 0])
         memset(&dw[0, 0, 0, 0], 0, dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] * sizeof(real))
         for k in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):

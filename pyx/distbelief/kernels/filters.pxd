@@ -9,13 +9,18 @@ from libc.string cimport memset
 from distbelief.kernels.activation cimport activate
 from distbelief.kernels.product cimport Product, product
 from distbelief.kernels.real cimport real
-from distbelief.kernels.threads cimport threads
+from distbelief.kernels.threads cimport bands_of
 
 ctypedef struct Geometry:
     Py_ssize_t height, width, channels, n  # x [height, width, channels, n]
     Py_ssize_t maps, kh, kw, stride
     Py_ssize_t oh, ow                      # y [oh, ow, maps, n]
     Py_ssize_t w_step, b_step              # elements from a position's weights or biases to the next's: 0 if tied
+
+
+cdef inline int bands_for(const Geometry *g) noexcept nogil:
+    """In how many bands to share one pass over all positions."""
+    return bands_of(2.0 * g.oh * g.ow * g.maps * g.kh * g.kw * g.channels * g.n)
 
 
 @cython.cdivision(True)  # a .pxd does not take the directives of who includes it
@@ -38,7 +43,7 @@ cdef inline void forward(const Geometry *g, const real *w, const real *b, const 
                          real *y) noexcept nogil:
     """y = activation(w x + b). Threads share the rows of y."""
     cdef Py_ssize_t i
-    for i in prange(g.oh, schedule="static", use_threads_if=threads() > 1):
+    for i in prange(g.oh, schedule="static", use_threads_if=bands_for(g) > 1):
         _forward_row(g, i, w, b, x, activation, y)
 
 
@@ -71,7 +76,7 @@ cdef enum:
 @cython.cdivision(True)
 cdef inline void backward_to_inputs(const Geometry *g, const real *w, const real *dz, real *dx) noexcept nogil:
     """dx = the sum over positions of w' dz. Threads share the rows of dx."""
-    cdef int bands = threads(), band
+    cdef int bands = bands_for(g), band
     for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
         _backward_to_rows(g, w, dz, dx, g.height * band // bands, g.height * (band + 1) // bands)
 

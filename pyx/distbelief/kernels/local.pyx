@@ -8,8 +8,8 @@ w [oh, ow, maps, kh, kw, C], b [oh, ow, maps]. Rows and columns of x that no win
 from cython.parallel cimport prange
 
 from distbelief.kernels.activation cimport derive
-from distbelief.kernels.filters cimport (Geometry, aligned, backward_to_inputs, forward, geometry, transpose_row,
-                                         transposed_step)
+from distbelief.kernels.filters cimport (Geometry, aligned, backward_to_inputs, bands_for, forward, geometry,
+                                         transpose_row, transposed_step)
 from distbelief.kernels.product cimport Product, product
 from distbelief.kernels.real cimport real
 from distbelief.kernels.threads cimport threads
@@ -53,7 +53,7 @@ def local_backward(const real[:, :, :, :, :, ::1] w, const real[:, :, :, ::1] x,
         dw[...] = 0
         db[...] = 0
         return
-    bands = min(threads(), (scratch.shape[0] - 15) // band)
+    bands = min(bands_for(&g), (scratch.shape[0] - 15) // band)
     assert bands >= 1
     with nogil:
         for i in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):

@@ -17,7 +17,7 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt, sqrtf
 
 from distbelief.kernels.real cimport real
-from distbelief.kernels.threads cimport worthwhile
+from distbelief.kernels.threads cimport bands_of
 
 # Planes [R, W, N] of scratch: mean of the maps, its blur, variance and then divisor, a half-blurred one; two backwards.
 PLANES = 6
@@ -168,7 +168,7 @@ def normalise_forward(const real[:, :, :, ::1] x, Py_ssize_t first, const real[:
     cdef Py_ssize_t stop = start + y.shape[0], last = first + x.shape[0], r
     # Rows of which the blurred mean is needed: those in the windows of start..stop-1.
     cdef Py_ssize_t low = max(0, start - kh // 2), high = min(height, stop + kh // 2)
-    cdef bint threaded = worthwhile(maps * plane)
+    cdef bint threaded = bands_of(10.0 * maps * plane) > 1
     cdef real *m
     cdef real *mean
     cdef real *d
@@ -267,7 +267,7 @@ def normalise_backward(const real[:, :, :, ::1] x, Py_ssize_t first, const real[
     cdef Py_ssize_t kh = rows_hk.shape[1], kw = columns_wk.shape[1], line = width * n, plane = x.shape[0] * line
     cdef Py_ssize_t stop = start + y.shape[0], last = first + x.shape[0], r, i
     cdef Py_ssize_t low = max(0, start - kh // 2), high = min(height, stop + kh // 2)
-    cdef bint threaded = worthwhile(maps * plane)
+    cdef bint threaded = bands_of(10.0 * maps * plane) > 1
     cdef real *m
     cdef real *mean
     cdef real *d

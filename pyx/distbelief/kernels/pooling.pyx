@@ -10,7 +10,7 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt, sqrtf
 
 from distbelief.kernels.real cimport real
-from distbelief.kernels.threads cimport worthwhile
+from distbelief.kernels.threads cimport bands_of
 
 # The numbers of the functions; POOLINGS names them for Python.
 cdef enum:
@@ -80,7 +80,7 @@ def pool_forward(const real[:, :, :, ::1] x, Py_ssize_t kh, Py_ssize_t kw, Py_ss
                  real[:, :, :, ::1] y):
     """y = the function of each window of kh x kw pixels, every `stride` pixels."""
     cdef Py_ssize_t width = x.shape[1], size = x.shape[2] * x.shape[3], oh = y.shape[0], ow = y.shape[1], i
-    cdef bint threaded = worthwhile(x.shape[0] * width * size)
+    cdef bint threaded = bands_of(10.0 * x.shape[0] * width * size) > 1
     _check(x.shape, y.shape, kh, kw, stride)
     if size == 0:
         return
@@ -178,7 +178,7 @@ def pool_backward(const real[:, :, :, ::1] x, const real[:, :, :, ::1] y, Py_ssi
     cdef Py_ssize_t height = x.shape[0], width = x.shape[1], size = x.shape[2] * x.shape[3]
     cdef Py_ssize_t oh = y.shape[0], ow = y.shape[1], i, h, apart, turn
     cdef real share = <real>1 / <real>(kh * kw)
-    cdef bint threaded = worthwhile(height * width * size)
+    cdef bint threaded = bands_of(10.0 * height * width * size) > 1
     _check(x.shape, y.shape, kh, kw, stride)
     for i in range(4):
         assert dy.shape[i] == y.shape[i] and (dx.shape[0] == 0 or dx.shape[i] == x.shape[i])

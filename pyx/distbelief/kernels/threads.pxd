@@ -24,8 +24,3 @@ cdef inline Py_ssize_t band_start(Py_ssize_t size, int bands, int band) noexcept
     Whole lines of the cache for each thread, and the tiles of a product where one thread would have them.
     """
     return min((size * band // bands + 15) // 16 * 16, size)
-
-
-cdef inline bint worthwhile(Py_ssize_t elements) noexcept nogil:
-    """Whether a pass over so many numbers takes longer than to wake threads and wait for them."""
-    return elements >= 32768
