@@ -4,6 +4,7 @@ import os
 import pytest
 
 import distbelief
+from distbelief.kernels import used_threads
 from distbelief.launch.information import information
 
 
@@ -34,4 +35,5 @@ def test_blas_and_mpi(facts):
 def test_cpu_and_threads(facts):
     assert facts["CPU"] and facts["CPU features"]
     assert f"{len(os.sched_getaffinity(0))} cores" in facts["threads"]
+    assert f"kernels use {used_threads()} (run.threads)" in facts["threads"]
     assert "OPENBLAS_NUM_THREADS=3" in facts["threads"] and "MKL_NUM_THREADS=unset" in facts["threads"]

@@ -16,10 +16,10 @@ _BFLOAT16 = ("amx_bf16", "avx512_bf16")
 def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> str | None:
     """Let the kernels use so many cores, the sgemm of one BLAS for float32, and what there is for bfloat16.
 
-    Local; for the thread that calls it. Each thread of a kernel has BLAS calls of its own, so every BLAS in the
-    process is told to use one thread. Call it before a network is built: its scratch memory is planned for all this. Returns
-    one line to say to the user if `dtype` is bfloat16 and there are no products of it. Raises UserError if MKL is asked
-    for and missing.
+    Local; for the thread that calls it. Each thread of a kernel has BLAS calls of its own, so every BLAS in this
+    process is told to use one thread. Call it before a network is built: its scratch memory is planned for all this.
+    Returns one line to say to the user if `dtype` is bfloat16 and there are no products of it. Raises UserError if MKL
+    is asked for and missing.
     """
     sgemm = mkl.address("sgemm_") if blas == "mkl" else 0
     lack = _lack_of_bfloat16() if dtype == "bfloat16" else None
