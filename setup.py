@@ -21,6 +21,7 @@ def extensions() -> list[Extension]:
             ".".join(path.relative_to(PYX).with_suffix("").parts),
             [str(path.relative_to(ROOT))],
             include_dirs=["pyx"],
+            depends=[str(header.relative_to(ROOT)) for header in PYX.rglob("*.h")],
             extra_compile_args=FLAGS,
             extra_link_args=["-fopenmp"],
         )
