@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distbelief.data import Batches, dataset_of
-from distbelief.data.read_ahead import will_need
+from distbelief.data.read_ahead import advise
 
 ROW = 3000
 
@@ -33,7 +33,7 @@ def rows_of(mapped, offset: int = 16) -> np.ndarray:
 
 
 def test_neighbours_are_asked_for_at_once_from_a_page_on(mapped):
-    will_need(rows_of(mapped), np.array([12, 10, 50, 11]))
+    advise(rows_of(mapped), np.array([12, 10, 50, 11]))
     assert len(mapped.advice) == 2
     for (start, stop), (first, last) in zip(mapped.advice, [(10, 13), (50, 51)], strict=True):
         assert start % mmap.PAGESIZE == 0
@@ -51,5 +51,5 @@ def test_the_readers_of_a_mapped_file_ask(mapped):
 
 
 def test_what_is_in_memory_needs_no_reading():
-    will_need(np.zeros((5, 4)), np.arange(5))
-    will_need(np.zeros((5, 4))[1:], np.array([], int))
+    advise(np.zeros((5, 4)), np.arange(5))
+    advise(np.zeros((5, 4))[1:], np.array([], int))
