@@ -2,31 +2,41 @@
 
     python bench/sandblaster.py --scenario straggler [--replicas N] [--slow N]               in the simulator
     mpirun -n N+1 python bench/sandblaster.py --scenario straggler [--replicas N] [--slow N] on real processes
+    python bench/sandblaster.py --scenario direction [--size N] [--history N]
 
-straggler: one of the replicas (4) is slower than the others (10 times): see straggler.py. The last line is JSON:
+The last line is JSON. straggler: one of the replicas (4) is slower than the others (10 times): see straggler.py.
 `ratio_to_ideal` is the time of an evaluation by the ideal one, with small portions and backup copies;
 `ratio_small_portions` the same without backup copies, `ratio_without_backups` with neither. Medians.
+direction: what one direction of L-BFGS does to vectors, against what the memory gives: see direction.py.
+`bandwidth_ratio` is the bytes that it must move a second by those of a copy or a reading, whichever is more;
+`coordinator_ms` is what the scalars of an iteration take.
 """
 
 import argparse
 import json
 
+import direction
 import job
 import machine
 import straggler
 
 from distbelief.launch.world import promised_size
 
-SCENARIOS = {"straggler": straggler.measure}
+SCENARIOS = {"direction": direction.measure, "straggler": straggler.measure}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench/sandblaster.py", description=__doc__.splitlines()[0])
     parser.add_argument("--scenario", choices=SCENARIOS, required=True)
-    parser.add_argument("--replicas", type=job.count, default=4)
-    parser.add_argument("--slow", type=float, default=10.0, help="how much slower the last replica is")
-    parser.add_argument("--examples", type=job.count, default=12_000, help="in a batch; each takes 250 us")
-    parser.add_argument("--evaluations", type=job.count, default=6)
+    of = parser.add_argument_group("straggler")
+    of.add_argument("--replicas", type=job.count, default=4)
+    of.add_argument("--slow", type=float, default=10.0, help="how much slower the last replica is")
+    of.add_argument("--examples", type=job.count, default=12_000, help="in a batch; each takes 250 us")
+    of.add_argument("--evaluations", type=job.count, default=6)
+    of = parser.add_argument_group("direction")
+    of.add_argument("--size", type=job.count, default=5_000_000, help="numbers of a vector, float32")
+    of.add_argument("--history", type=job.count, default=10)
+    of.add_argument("--directions", type=job.count, default=10, help="how many to measure, about")
     return parser
 
 
@@ -39,7 +49,7 @@ def main() -> None:
     job.run(
         "sandblaster",
         _parser(),
-        lambda arguments: arguments.replicas + 1,
+        lambda arguments: 1 if arguments.scenario == "direction" else arguments.replicas + 1,
         lambda endpoint, arguments: SCENARIOS[arguments.scenario](endpoint, arguments),
     )
 

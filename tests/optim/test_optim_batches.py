@@ -6,6 +6,7 @@ from optim.objectives import Counted, Digits, Quadratic, minimise, vectors_at
 
 from distbelief.errors import UserError
 from distbelief.optim import LBFGS, ConjugateGradients, GradientDescent, StopRules, StrongWolfe
+from distbelief.optim.space import Swap
 
 FOREVER = StopRules(gradient_norm=None, relative_decrease=None)
 
@@ -33,30 +34,26 @@ class Quadratics:
 
 
 class Watched(Counted):
-    """Notes the matrix of the batch that is current where each pair is formed."""
+    """Copies each pair when it has been formed: ORIGIN and PREVIOUS become s and y."""
 
-    def __init__(self, vectors, objective):
+    def __init__(self, vectors):
         super().__init__(vectors)
-        self.objective = objective
-        self.matrices = {}
+        self.pairs = []
 
     def run(self, commands):
         answers = super().run(commands)
         for command in commands:
-            if getattr(command, "target", "").startswith("y"):
-                s, y = (self.vectors[kind + command.target[1:]].copy() for kind in "sy")
-                self.pairs.append((s, y))
+            if isinstance(command, Swap) and command.other.startswith("y"):
+                slot = command.other[1:]
+                self.pairs.append((self.vectors["s" + slot].copy(), self.vectors["y" + slot].copy()))
         return answers
-
-    pairs: list
 
 
 def test_a_pair_is_of_one_batch():
     """y = A s, with the matrix of one of the batches, for every pair; they take turns."""
     objective, method = Quadratics(), LBFGS(history=4)
     vectors = vectors_at(method, np.zeros(12))
-    space = Watched(vectors, objective)
-    space.pairs = []
+    space = Watched(vectors)
 
     def evaluate():
         loss, vectors["gradient"][:] = objective(vectors["parameters"])

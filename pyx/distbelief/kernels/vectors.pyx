@@ -96,10 +96,11 @@ cdef void _combine_chunk(const real **vectors, const double *coefficients, Py_ss
     cdef const real *w
     cdef const real *x
     cdef const real *y
+    cdef Py_ssize_t step = BLOCK if count > 4 else BLOCK // 8  # few vectors: the sums stay in the first-level cache
     cdef Py_ssize_t block, start, size, i, k
-    for block in range((last - first + BLOCK - 1) // BLOCK):
-        start = first + block * BLOCK
-        size = min(<Py_ssize_t>BLOCK, last - start)
+    for block in range((last - first + step - 1) // step):
+        start = first + block * step
+        size = min(step, last - start)
         for i in range(size):
             total[i] = 0
         k = 0

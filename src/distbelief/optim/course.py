@@ -111,7 +111,7 @@ class Course:
 
     def _try(self, step: float, prelude: Sequence[Command]) -> tuple[Trial, float]:
         """Evaluate at a step along DIRECTION from ORIGIN; also gives the gradient's norm there."""
-        self._space.run([*prelude, _step_to(step)])
+        self._space.run([*prelude, _step_to(step, PARAMETERS if prelude else ORIGIN)])
         loss = self._evaluate()
         ((slope, square),) = self._space.run([Dots((GRADIENT,), (DIRECTION, GRADIENT))])[0]
         norm = math.sqrt(square)
@@ -137,7 +137,7 @@ class Course:
         """End at a step that was tried."""
         self.loss, self.gradient_norm = tried[step]
         self._iterations += step > 0
-        self._space.run([_step_to(step)])
+        self._space.run([_step_to(step, ORIGIN)])
 
     def _judge_gradient(self) -> None:
         if self._stop.gradient_norm is not None and self.gradient_norm <= self._stop.gradient_norm:
@@ -153,5 +153,6 @@ class Course:
         return self.reason is not None
 
 
-def _step_to(step: float) -> Combine:
-    return Combine(PARAMETERS, (1.0, step), (ORIGIN, DIRECTION))
+def _step_to(step: float, origin: str) -> Combine:
+    """In place from PARAMETERS, where they are still the origin."""
+    return Combine(PARAMETERS, (1.0, step), (origin, DIRECTION))

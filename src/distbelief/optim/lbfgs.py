@@ -30,6 +30,7 @@ from distbelief.optim.space import (
     Dots,
     Evaluate,
     Space,
+    Swap,
 )
 
 
@@ -89,9 +90,12 @@ class QuasiNewton:
         slot = self._slots.popleft() if full else min(set(range(self._history)) - set(self._slots))
         self._slots.append(slot)
         self._fresh = slot
+        # In place, then by name: a vector that has just been read is written for less than another.
         return [
-            Combine(_s(slot), (1.0, -1.0), (PARAMETERS, ORIGIN)),
-            Combine(_y(slot), (1.0, -1.0), (GRADIENT, PREVIOUS)),
+            Combine(ORIGIN, (1.0, -1.0), (PARAMETERS, ORIGIN)),
+            Swap(ORIGIN, _s(slot)),
+            Combine(PREVIOUS, (1.0, -1.0), (GRADIENT, PREVIOUS)),
+            Swap(PREVIOUS, _y(slot)),
         ]
 
     def change_batch(self) -> None:

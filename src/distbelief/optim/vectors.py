@@ -39,6 +39,8 @@ class Vectors:
                 answer = np.empty((len(rows), len(columns)))
                 gram([vectors[name] for name in rows], [vectors[name] for name in columns], answer)
                 return answer
+            case Combine(target, (1.0,), (source,)):
+                np.copyto(vectors[target], vectors[source])  # past the caches
             case Combine(target, coefficients, names):
                 combine(np.array(coefficients, np.float64), [vectors[name] for name in names], vectors[target])
             case Multiply(target, left, right):
