@@ -1,5 +1,6 @@
 """From whatever is to be trained and however many ranks there are to a finished run."""
 
+import sys
 from collections.abc import Callable
 
 from distbelief.algorithms.progress import Listener, Outcome
@@ -27,7 +28,7 @@ def train(path: str, settings: list[str]) -> int:
         config = load(path, settings)
         words = prepare(config.run.threads, config.run.blas, config.network.dtype)
         if words and promised_rank() == 0:
-            print(words, flush=True)
+            print(f"distbelief: {words}", file=sys.stderr, flush=True)
         experiment = Experiment(config)
         return Job(
             experiment,
@@ -84,7 +85,7 @@ def _prepare(describe: Callable[[], Job], rank: int, ranks: int) -> Job:
 
 def _warn(words: str | None, listener: Listener | None) -> None:
     if words is not None and listener is None:
-        print(words, flush=True)
+        print(f"distbelief: {words}", file=sys.stderr, flush=True)
 
 
 def _summary(job: Job) -> str:
