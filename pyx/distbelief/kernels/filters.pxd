@@ -18,7 +18,7 @@ ctypedef struct Geometry:
     Py_ssize_t w_step, b_step              # elements from a position's weights or biases to the next's: 0 if tied
 
 
-@cython.cdivision(True)  # a .pxd does not take the directives of who includes it
+@cython.cdivision(True)  # a .pxd does not take the directives of the module that includes it
 cdef inline Geometry geometry(const Py_ssize_t *x, const Py_ssize_t *w, Py_ssize_t stride,
                               const Py_ssize_t *y, bint tied) except *:
     """From the shapes of x, y and one position's w [maps, kh, kw, channels], which are checked against each other."""
