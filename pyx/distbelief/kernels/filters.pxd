@@ -23,7 +23,7 @@ cdef inline int bands_for(const Geometry *g) noexcept nogil:
     return bands_of(2.0 * g.oh * g.ow * g.maps * g.kh * g.kw * g.channels * g.n)
 
 
-@cython.cdivision(True)  # a .pxd does not take the directives of who includes it
+@cython.cdivision(True)  # a .pxd does not take the directives of the module that includes it
 cdef inline Geometry geometry(const Py_ssize_t *x, const Py_ssize_t *w, Py_ssize_t stride,
                               const Py_ssize_t *y, bint tied) except *:
     """From the shapes of x, y and one position's w [maps, kh, kw, channels], which are checked against each other."""

@@ -100,9 +100,9 @@ INLINE void NAME(fetch)(const Product *p, const int rows, const REAL *a) {
     }
 
 #if WIDE_ROWS == 12
-STRIP(whole, 2, 12, UP_TO_12)
+STRIP(whole, 2, WIDE_ROWS, UP_TO_12)
 #else
-STRIP(whole, 2, 6, UP_TO_6)
+STRIP(whole, 2, WIDE_ROWS, UP_TO_6)
 #endif
 STRIP(whole, 1, NARROW_ROWS, UP_TO_12)
 STRIP(half, 1, NARROW_ROWS, UP_TO_12)
