@@ -12,6 +12,7 @@ from distbelief.kernels import (
     dense_backward,
     dense_forward,
     momentum,
+    narrow,
     sgd,
     softmax_cross_entropy,
     used_threads,
@@ -61,7 +62,9 @@ def updates(size=200_001) -> list[np.ndarray]:
     assert accrue(parameters, accrued, gradient, 0.1)
     gradient[size - 3] = np.nan
     assert not accrue(parameters, accrued, gradient, 0.1)
-    return [parameters, squares, velocity, accrued, shadow]
+    copy = np.empty(size, np.uint16)
+    narrow(parameters, copy)
+    return [parameters, squares, velocity, accrued, shadow, copy]
 
 
 @pytest.mark.parametrize("work", [a_softmax, updates])

@@ -1,8 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""bfloat16 on the wire: arrays of uint16 that hold the upper halves of float32 numbers."""
+"""bfloat16 as arrays of uint16, which hold the upper halves of float32 numbers."""
+
+from cython.parallel cimport prange
 
 from distbelief.kernels.bfloat16 cimport narrow_bits, widen_bits
 from distbelief.kernels.real cimport real
+from distbelief.kernels.threads cimport band_start, bands_of
 
 
 def widen(const unsigned short[::1] bits, real[::1] out):
@@ -14,13 +17,23 @@ def widen(const unsigned short[::1] bits, real[::1] out):
             out[i] = widen_bits(bits[i])
 
 
+cdef void _narrow(const real *values, Py_ssize_t size, unsigned short *out) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(size):
+        out[i] = narrow_bits(<float>values[i])
+
+
 def narrow(const real[::1] values, unsigned short[::1] out):
-    """out = values, rounded to nearest, ties to even; a NaN stays a NaN."""
-    cdef Py_ssize_t i, size = values.shape[0]
+    """out = values, rounded to nearest, ties to even; a NaN stays a NaN. Threads share the array."""
+    cdef Py_ssize_t first, size = values.shape[0]
+    cdef int bands = bands_of(10.0 * size), band
     assert out.shape[0] == size
+    if size == 0:
+        return
     with nogil:
-        for i in range(size):
-            out[i] = narrow_bits(<float>values[i])
+        for band in prange(bands, schedule="static", use_threads_if=bands > 1):
+            first = band_start(size, bands, band)
+            _narrow[real](&values[0] + first, band_start(size, bands, band + 1) - first, &out[0] + first)
 
 
 def narrow_carrying(const real[::1] values, real[::1] carry, unsigned short[::1] out):
