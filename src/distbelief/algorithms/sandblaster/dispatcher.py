@@ -180,7 +180,7 @@ class Dispatcher:
         returned = self._patience.hear(replica, now)
         if said["kind"] == DONE:
             self._judge(replica, said, now)
-        elif returned:
+        elif returned and self._ledger is not None:  # not at a roll call
             self._feed([replica])
 
     def _judge(self, replica: int, said: np.void, now: float) -> None:
