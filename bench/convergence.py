@@ -1,6 +1,6 @@
 """How many replicas does Downpour stand? Real gradients on Fashion-MNIST, in the simulator.
 
-    python bench/convergence.py [--replicas 1 4 16 64 256] [--epochs 10] [--seeds 1 2] [--results FILE] [--plot FILE.png]
+    python bench/convergence.py [--replicas 1 4 16 64 256] [--seeds 1 2] [--results FILE] [--plot FILE.png]
 
 Every run sees the same number of examples, `--epochs` times the training set, whatever the number of replicas. A
 replica takes about a fifth of a millisecond of virtual time for a step (lognormal noise), the network next to nothing:
@@ -20,7 +20,7 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from distbelief.algorithms import downpour
+from distbelief.algorithms import downpour, serial
 from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.comm.sim import Cluster
@@ -32,8 +32,13 @@ from distbelief.server import Ignored, Scaled, Server
 CONFIG = Path(__file__).parent.parent / "examples" / "fashion_mnist.toml"
 RULES = {"fixed": FixedRate, "adagrad": Adagrad}
 STALENESS = {"as it is": Ignored(), "scaled": Scaled()}
-# Rows: rule, and whether there is a warmstart.
-ROWS = {"fixed rate": ("fixed", False), "Adagrad": ("adagrad", False), "Adagrad + warmstart": ("adagrad", True)}
+VARIANTS = {  # rule, whether there is a warmstart, what is done about staleness
+    **{f"fixed rate, {late}": ("fixed", False, late) for late in STALENESS},
+    **{f"Adagrad, {late}": ("adagrad", False, late) for late in STALENESS},
+    **{f"Adagrad + warmstart, {late}": ("adagrad", True, late) for late in STALENESS},
+    # To compare with: what R replicas compute with all-reduce, by one with minibatches R times as large.
+    "Adagrad, synchronous": ("adagrad", False, "synchronous"),
+}
 FIRST_RATES = {"fixed": 0.1, "adagrad": 0.02}  # where the search begins
 FACTOR = 4.0  # from one rate that is tried to the next
 
@@ -54,9 +59,14 @@ def run(rule, rate, replicas, staleness, warmstart, ramp, epochs, batch, rise, f
 
     `rise`, `fall`: shares of all updates over which the rate goes up to the rule's, and down to 0 at the end.
     """
-    experiment = Experiment(load(CONFIG, [f"seed={seed}", f"data.batch={batch}"]))
-    updates = epochs * experiment.training_examples // batch
+    together = replicas if staleness == "synchronous" else 1
+    experiment = Experiment(load(CONFIG, [f"seed={seed}", f"data.batch={together * batch}"]))
+    updates = epochs * experiment.training_examples // (together * batch)
     schedule = Trapezoid(updates, max(int(rise * updates), 1), max(int(fall * updates), 1))
+    if together > 1:
+        rule = RULES[rule](rate=rate)
+        outcome = serial.train(experiment, rule, Stop(epochs=epochs), Evaluate(), _Nobody(), schedule=schedule)
+        return (0.0, float("nan")) if outcome.failed else (outcome.evaluation.accuracy, 0.0)
     # The coordinator evaluates on a rank of its own, in no time: else its shard would serve nobody meanwhile.
     roles = Roles(coordinator=0, shards=[1], replicas=list(range(2, replicas + 2)))
     cluster = Cluster(
@@ -124,9 +134,9 @@ def best(accuracy: Callable[[float], float], rate: float) -> float:
     return rate
 
 
-def row(runs: Runs, name: str, staleness: str, arguments: argparse.Namespace) -> list[dict]:
+def row(runs: Runs, name: str, arguments: argparse.Namespace) -> list[dict]:
     """One variant for all numbers of replicas; the search for each rate begins at the one before."""
-    rule, warm = ROWS[name]
+    rule, warm, staleness = VARIANTS[name]
     rate, cells = FIRST_RATES[rule], []
     for replicas in arguments.replicas:
         settings = {
@@ -143,7 +153,7 @@ def row(runs: Runs, name: str, staleness: str, arguments: argparse.Namespace) ->
         rate = best(lambda r, s=settings: runs(**s, rate=r, seed=arguments.rate_seed)[0], rate)
         results = [runs(**settings, rate=rate, seed=seed) for seed in arguments.seeds]
         cell = {
-            "variant": f"{name}, {staleness}",
+            "variant": name,
             "replicas": replicas,
             "rate": rate,
             "accuracy": statistics.mean(accuracy for accuracy, _ in results),
@@ -157,8 +167,7 @@ def row(runs: Runs, name: str, staleness: str, arguments: argparse.Namespace) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 4, 16, 64, 256])
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--staleness", nargs="+", choices=list(STALENESS), default=list(STALENESS))
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=8, help="examples in a minibatch of one replica")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
@@ -171,9 +180,7 @@ def main() -> None:
     parser.add_argument("--plot", metavar="FILE.png")
     arguments = parser.parse_args()
     runs = Runs(arguments.results)
-    results = [
-        cell for name in arguments.rows for late in arguments.staleness for cell in row(runs, name, late, arguments)
-    ]
+    results = [cell for name in arguments.variants for cell in row(runs, name, arguments)]
     table("held-out accuracy (%)", results, arguments.replicas, lambda cell: f"{100 * cell['accuracy']:.1f}")
     table("rate", results, arguments.replicas, lambda cell: f"{cell['rate']:.3g}")
     if arguments.plot:
@@ -206,7 +213,7 @@ def plot(results: list[dict], path: str) -> None:
             [100 * row["accuracy"] for row in rows],
             color=colour,
             marker=marker,
-            linestyle="--" if late == "scaled" else "-",
+            linestyle={"scaled": "--", "synchronous": ":"}.get(late, "-"),
             label=name,
         )
     axes.set(xscale="log", xlabel="replicas", ylabel="held-out accuracy after the same examples (%)")
