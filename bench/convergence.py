@@ -1,11 +1,12 @@
 """How many replicas does Downpour stand? Real gradients on Fashion-MNIST, in the simulator.
 
-    python bench/convergence.py [--replicas 1 4 16 64 256] [--epochs 3] [--seeds 0 1 2] [--plot FILE.png]
+    python bench/convergence.py [--replicas 1 4 16 64 256] [--seeds 1 2] [--results FILE] [--plot FILE.png]
 
 Every run sees the same number of examples, `--epochs` times the training set, whatever the number of replicas. A
-replica takes about a millisecond of virtual time for a step (lognormal noise), the network a few microseconds: the
-staleness comes from the number of replicas, not from slow links. Prints a table of accuracies on the held-out
-images, then one JSON line.
+replica takes about a fifth of a millisecond of virtual time for a step (lognormal noise), the network next to nothing:
+the staleness comes from the number of replicas, not from slow links. Each cell of the table has a rate of its own,
+chosen with a seed that the table does not show. Prints two tables, accuracies on the held-out images and rates, then
+one JSON line. With `--results` each run is kept in a file, and not done again.
 """
 
 import argparse
@@ -14,22 +15,32 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from distbelief.algorithms import downpour
+from distbelief.algorithms import downpour, serial
+from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.comm.sim import Cluster
 from distbelief.config import load
 from distbelief.experiment import Experiment
-from distbelief.launch.roles import assign
-from distbelief.optim import Adagrad, FixedRate
+from distbelief.optim import Adagrad, FixedRate, Trapezoid
 from distbelief.server import Ignored, Scaled, Server
 
 CONFIG = Path(__file__).parent.parent / "examples" / "fashion_mnist.toml"
-RULES = {"fixed rate": (FixedRate(rate=0.1), 0), "Adagrad": (Adagrad(rate=0.02), 0)}
+RULES = {"fixed": FixedRate, "adagrad": Adagrad}
 STALENESS = {"as it is": Ignored(), "scaled": Scaled()}
+VARIANTS = {  # rule, whether there is a warmstart, what is done about staleness
+    **{f"fixed rate, {late}": ("fixed", False, late) for late in STALENESS},
+    **{f"Adagrad, {late}": ("adagrad", False, late) for late in STALENESS},
+    **{f"Adagrad + warmstart, {late}": ("adagrad", True, late) for late in STALENESS},
+    # To compare with: what R replicas compute with all-reduce, by one with minibatches R times as large.
+    "Adagrad, synchronous": ("adagrad", False, "synchronous"),
+}
+FIRST_RATES = {"fixed": 0.1, "adagrad": 0.02}  # where the search begins
+FACTOR = 4.0  # from one rate that is tried to the next
 
 
 class _Nobody:
@@ -43,103 +54,146 @@ class _Nobody:
         print(words, file=sys.stderr, flush=True)
 
 
-def variants(warmstart: int) -> dict[str, tuple]:
-    """name -> (rule, steps of warmstart, what is done about staleness)."""
-    rows = [*((name, rule, 0) for name, (rule, _) in RULES.items())]
-    rows.append(("Adagrad + warmstart", RULES["Adagrad"][0], warmstart))
-    return {
-        f"{name}, {late}": (rule, steps, staleness)
-        for name, rule, steps in rows
-        for late, staleness in STALENESS.items()
-    }
+def run(rule, rate, replicas, staleness, warmstart, ramp, epochs, batch, rise, fall, seed) -> tuple[float, float]:
+    """Train on a simulated cluster: the accuracy at the end (0 if training met a NaN), the mean staleness.
 
-
-def run(experiment: Experiment, replicas: int, rule, warmstart: int, staleness, epochs: int, seed: int):
-    """Train `replicas` on a simulated cluster; the last evaluation (None if training met a NaN)."""
-    roles = assign(replicas + 1, 1)
+    `rise`, `fall`: shares of all updates over which the rate goes up to the rule's, and down to 0 at the end.
+    """
+    together = replicas if staleness == "synchronous" else 1
+    experiment = Experiment(load(CONFIG, [f"seed={seed}", f"data.batch={together * batch}"]))
+    updates = epochs * experiment.training_examples // (together * batch)
+    schedule = Trapezoid(updates, max(int(rise * updates), 1), max(int(fall * updates), 1))
+    if together > 1:
+        rule = RULES[rule](rate=rate)
+        outcome = serial.train(experiment, rule, Stop(epochs=epochs), Evaluate(), _Nobody(), schedule=schedule)
+        return (0.0, float("nan")) if outcome.failed else (outcome.evaluation.accuracy, 0.0)
+    # The coordinator evaluates on a rank of its own, in no time: else its shard would serve nobody meanwhile.
+    roles = Roles(coordinator=0, shards=[1], replicas=list(range(2, replicas + 2)))
     cluster = Cluster(
-        replicas + 1,
+        replicas + 2,
         flops=5e10,
         latency=1e-7,
         bandwidth=1e14,
         memory_bandwidth=1e15,
         jitter=0.2,
+        speeds={0: 1e6},
         seed=seed,
         check_buffers=False,
     )
+    # No local step: a replica does not know by what its gradient will be divided.
+    settings = Downpour(warmstart=warmstart, ramp=ramp, overlap=False, local_rate=0)
+    server = Server(staleness=STALENESS[staleness], schedule=schedule)
     outcomes = cluster.run(
         lambda endpoint: downpour.train(
             endpoint,
             roles,
             experiment,
-            rule,
-            Downpour(warmstart=warmstart if replicas > 1 else 0, overlap=False),
+            RULES[rule](rate=rate),
+            settings,
             Stop(epochs=epochs),
             Evaluate(),
             _Nobody(),
             1e6,
-            Server(staleness=staleness),
+            server,
         )
     )
-    return None if outcomes[0].failed else outcomes[0].evaluation
+    last = outcomes[0].evaluation
+    return (0.0, float("nan")) if outcomes[0].failed else (last.accuracy, last.staleness[0])
+
+
+class Runs:
+    """Runs by their settings, kept in a file if there is one, so that none is done twice."""
+
+    def __init__(self, path: str | None):
+        self._path = path
+        self._done = {}
+        if path and Path(path).exists():
+            for line in Path(path).read_text().splitlines():
+                settings, result = json.loads(line)
+                self._done[json.dumps(settings)] = result
+
+    def __call__(self, **settings) -> tuple[float, float]:
+        if settings["replicas"] == 1:  # nobody to wait for, and never staler than 1
+            settings |= {"staleness": "as it is", "warmstart": 0, "ramp": 0}
+        key = json.dumps(settings)
+        if key not in self._done:
+            began = time.monotonic()
+            self._done[key] = run(**settings)
+            print(f"{key}: {self._done[key]} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+            if self._path:
+                with open(self._path, "a") as file:
+                    file.write(json.dumps([settings, self._done[key]]) + "\n")
+        return self._done[key]
+
+
+def best(accuracy: Callable[[float], float], rate: float) -> float:
+    """The rate, down or up from `rate` by factors, at which `accuracy` stops rising."""
+    for factor in (1 / FACTOR, FACTOR):
+        while accuracy(rate * factor) > accuracy(rate):
+            rate *= factor
+    return rate
+
+
+def row(runs: Runs, name: str, arguments: argparse.Namespace) -> list[dict]:
+    """One variant for all numbers of replicas; the search for each rate begins at the one before."""
+    rule, warm, staleness = VARIANTS[name]
+    rate, cells = FIRST_RATES[rule], []
+    for replicas in arguments.replicas:
+        settings = {
+            "rule": rule,
+            "replicas": replicas,
+            "staleness": staleness,
+            "warmstart": arguments.warmstart if warm else 0,
+            "ramp": arguments.ramp if warm else 0,
+            "epochs": arguments.epochs,
+            "batch": arguments.batch,
+            "rise": arguments.rise,
+            "fall": arguments.fall,
+        }
+        rate = best(lambda r, s=settings: runs(**s, rate=r, seed=arguments.rate_seed)[0], rate)
+        results = [runs(**settings, rate=rate, seed=seed) for seed in arguments.seeds]
+        cell = {
+            "variant": name,
+            "replicas": replicas,
+            "rate": rate,
+            "accuracy": statistics.mean(accuracy for accuracy, _ in results),
+            "accuracies": [accuracy for accuracy, _ in results],
+            "staleness": statistics.mean(stale for _, stale in results),
+        }
+        cells.append(cell)
+    return cells
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 4, 16, 64, 256])
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--warmstart", type=int, default=300)
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=8, help="examples in a minibatch of one replica")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rate-seed", type=int, default=0, help="rates are chosen with this one")
+    parser.add_argument("--warmstart", type=int, default=50)
+    parser.add_argument("--ramp", type=int, default=100)
+    parser.add_argument("--rise", type=float, default=0.1, help="share of all updates over which the rate goes up")
+    parser.add_argument("--fall", type=float, default=0.2, help="share over which it goes down at the end")
+    parser.add_argument("--results", metavar="FILE", help="runs that have been done, one a line; new ones are added")
     parser.add_argument("--plot", metavar="FILE.png")
-    parser.add_argument("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[])
     arguments = parser.parse_args()
-    results = []
-    for name, (rule, warmstart, staleness) in variants(arguments.warmstart).items():
-        for replicas in arguments.replicas:
-            accuracies, stale = [], []
-            began = time.monotonic()
-            for seed in arguments.seeds:
-                experiment = Experiment(load(CONFIG, [f"seed={seed}", *arguments.settings]))
-                last = run(experiment, replicas, rule, warmstart, staleness, arguments.epochs, seed)
-                accuracies.append(last.accuracy if last else 0.0)
-                stale.append(last.staleness[0] if last else float("nan"))
-            results.append(
-                {
-                    "variant": name,
-                    "replicas": replicas,
-                    "accuracy": statistics.mean(accuracies),
-                    "accuracies": accuracies,
-                    "staleness": statistics.mean(stale),
-                }
-            )
-            print(
-                f"{name:32} {replicas:4} replicas  accuracy {statistics.mean(accuracies):.4f}  "
-                f"staleness {statistics.mean(stale):6.1f}  ({time.monotonic() - began:.0f} s)",
-                file=sys.stderr,
-                flush=True,
-            )
-    table(results, arguments.replicas)
+    runs = Runs(arguments.results)
+    results = [cell for name in arguments.variants for cell in row(runs, name, arguments)]
+    table("held-out accuracy (%)", results, arguments.replicas, lambda cell: f"{100 * cell['accuracy']:.1f}")
+    table("rate", results, arguments.replicas, lambda cell: f"{cell['rate']:.3g}")
     if arguments.plot:
         plot(results, arguments.plot)
-    print(
-        json.dumps(
-            {
-                "bench": "convergence",
-                "epochs": arguments.epochs,
-                "seeds": arguments.seeds,
-                "warmstart": arguments.warmstart,
-                "results": results,
-            }
-        )
-    )
+    print(json.dumps({"bench": "convergence", **vars(arguments), "results": results}))
 
 
-def table(results: list[dict], replicas: list[int]) -> None:
-    print("| | " + " | ".join(f"{count}" for count in replicas) + " |")
+def table(what: str, results: list[dict], replicas: list[int], shown: Callable[[dict], str]) -> None:
+    print(f"| {what}, by replicas | " + " | ".join(f"{count}" for count in replicas) + " |")
     print("|---" * (len(replicas) + 1) + "|")
-    for name in dict.fromkeys(row["variant"] for row in results):
-        cells = [f"{100 * row['accuracy']:.1f}" for row in results if row["variant"] == name]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+    for name in dict.fromkeys(cell["variant"] for cell in results):
+        print(f"| {name} | " + " | ".join(shown(cell) for cell in results if cell["variant"] == name) + " |")
+    print()
 
 
 def plot(results: list[dict], path: str) -> None:
@@ -159,7 +213,7 @@ def plot(results: list[dict], path: str) -> None:
             [100 * row["accuracy"] for row in rows],
             color=colour,
             marker=marker,
-            linestyle="--" if late == "scaled" else "-",
+            linestyle={"scaled": "--", "synchronous": ":"}.get(late, "-"),
             label=name,
         )
     axes.set(xscale="log", xlabel="replicas", ylabel="held-out accuracy after the same examples (%)")

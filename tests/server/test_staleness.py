@@ -6,7 +6,7 @@ from server.small_cluster import TIMEOUT, fetch, run
 
 from distbelief.comm.endpoint import DeadlineExpired
 from distbelief.kernels import narrow, widen
-from distbelief.optim import Adagrad, Constant, Cosine, FixedRate, Inverse, Momentum, Step
+from distbelief.optim import Adagrad, Constant, Cosine, FixedRate, Inverse, Momentum, Step, Trapezoid
 from distbelief.server import Bounded, Compensated, Scaled, Server
 from distbelief.server.messages import HEADER
 
@@ -51,6 +51,8 @@ def test_compensated_corrects_by_how_far_the_parameters_have_moved():
         (Step(every=2, by=0.5), [1, 1, 0.5]),
         (Inverse(half=1), [1, 1 / 2, 1 / 3]),
         (Cosine(updates=2), [1, 0.5, 0]),
+        (Trapezoid(updates=3, rise=2, fall=3), [0.5, 2 / 3, 1 / 3]),
+        (Trapezoid(updates=2, rise=4), [0.25, 0.5, 0]),
     ],
 )
 def test_schedules_follow_the_shards_updates(schedule, factors):

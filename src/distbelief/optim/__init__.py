@@ -6,7 +6,7 @@ from distbelief.optim.lbfgs import LBFGS
 from distbelief.optim.line_search import Armijo, LineSearch, StrongWolfe
 from distbelief.optim.method import Evaluation, Method, Result, StopRules
 from distbelief.optim.rules import Adagrad, FixedRate, Momentum, Rule, State
-from distbelief.optim.schedules import Constant, Cosine, Inverse, Schedule, Step
+from distbelief.optim.schedules import Constant, Cosine, Inverse, Schedule, Step, Trapezoid
 from distbelief.optim.space import Space
 from distbelief.optim.vectors import Vectors
 
@@ -35,5 +35,6 @@ __all__ = [
     "Step",
     "StopRules",
     "StrongWolfe",
+    "Trapezoid",
     "Vectors",
 ]

@@ -43,4 +43,18 @@ class Cosine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
         return 0.5 + 0.5 * math.cos(math.pi * min(count / self.updates, 1.0))
 
 
-Schedule = Constant | Step | Inverse | Cosine
+class Trapezoid(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="trapezoid"):
+    """Up to 1 in a line over `rise` updates, 1, and down to 0 in a line over the last `fall` of `updates`; then 0.
+
+    A gradual warmup (Goyal et al. 2017) and a cooldown (Haegele et al. 2024).
+    """
+
+    updates: Updates
+    rise: Updates = 1
+    fall: Updates = 1
+
+    def factor(self, count: int) -> float:
+        return max(min(1.0, (count + 1) / self.rise, (self.updates - count) / self.fall), 0.0)
+
+
+Schedule = Constant | Step | Inverse | Cosine | Trapezoid
