@@ -25,12 +25,15 @@ def run_command(
 
 
 def own_lines(stderr: str) -> list[str]:
-    """The lines on stderr that are ours: not mpiexec's, and not those of its event loop while it ends the job."""
+    """The lines on stderr that are ours: not mpiexec's, and not those of its event loop while it ends the job.
+
+    Nor warnings: that ranks outnumber cores, say, which depends on the machine.
+    """
     ours, framed = [], False
     for line in stderr.splitlines():
         if RULE.fullmatch(line.strip()):
             framed = not framed
-        elif line.strip() and not framed and not line.startswith("[warn] "):
+        elif line.strip() and not framed and not line.startswith(("[warn] ", "distbelief: warning: ")):
             ours.append(line)
     return ours
 
