@@ -149,7 +149,9 @@ def test_bytes_are_those_of_n_fetch_and_n_push(trained):
         assert last["bytes_fetched"] == last["bytes_pushed"] == 0
         return
     shards, fetches, pushes = trained.job.shards, trained.times(N_FETCH), trained.times(N_PUSH)
-    assert last["bytes_fetched"] == fetches * (PARAMETERS * FLOAT + shards * RECORD.itemsize)
+    # A read that one of the replica's own pushes has met half-way is repeated.
+    repeated = last["bytes_fetched"] - fetches * (PARAMETERS * FLOAT + shards * RECORD.itemsize)
+    assert 0 <= repeated <= pushes * PARAMETERS * FLOAT
     assert last["bytes_pushed"] == pushes * (PARAMETERS * FLOAT + shards * HEADER.itemsize)
     assert last["updates"] == [pushes] * shards
 
