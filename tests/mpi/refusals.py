@@ -10,6 +10,9 @@ from mpi import launcher
 
 # The frames that the mpiexec of Open MPI and of MPICH draw round their own words.
 RULE = re.compile(r"[-=]{20,}")
+# What Open MPI's runtime says of its own connections while it ends the ranks of a job.
+RUNTIME = re.compile(r"\[[^]]*\] PMIX ERROR: |\[warn\] ")
+WARNING = "distbelief: warning: "
 SECONDS = 30.0
 """Far more than a refusal takes, for a machine that is busy with other things; a hang would last much longer."""
 
@@ -33,7 +36,7 @@ def own_lines(stderr: str) -> list[str]:
     for line in stderr.splitlines():
         if RULE.fullmatch(line.strip()):
             framed = not framed
-        elif line.strip() and not framed and not line.startswith(("[warn] ", "distbelief: warning: ")):
+        elif line.strip() and not (framed or RUNTIME.match(line) or line.startswith(WARNING)):
             ours.append(line)
     return ours
 
