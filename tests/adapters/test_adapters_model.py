@@ -250,3 +250,37 @@ def test_a_network_of_ours_is_a_model_too():
             return Batch(np.ascontiguousarray(DATA[0][rows].T), rows % 4)
 
     try_model(Network([Dense("dense0", 3, 4)], batch=20, dtype=np.float64), Columns())
+
+
+class Layered(Linear):
+    """One that goes layer by layer: of two tensors, the second is needed last and produced first."""
+
+    names = ("w", "b")
+
+    def gradient(self, parameters, batch, gradient, needed=None, produced=None):
+        for name in self.names if needed else ():
+            needed(name)
+        loss = super().gradient(parameters, batch, gradient)
+        for name in reversed(self.names) if produced else ():
+            produced(name)
+        return loss
+
+
+def test_a_model_that_goes_layer_by_layer_hears_whom_to_tell():
+    problem = UserProblem(Layered(), DATA)
+    try_out(problem, 0, 1)
+    model = problem.model()
+    parameters, gradient = Arena(model.layout), Arena(model.layout)
+    told = []
+    batch = problem.batches(0, 1).first(8)
+    model.gradient(parameters, batch, gradient, lambda name: told.append(name), lambda name: told.append(name))
+    assert told == ["w", "b", "b", "w"]
+    model.gradient(parameters, batch, gradient)
+    assert len(told) == 4
+
+
+def test_a_name_that_is_no_tensors():
+    model = Layered()
+    model.names = ("w", "bias")
+    with pytest.raises(UserError, match=r"^Layered.gradient: KeyError: 'bias'; the tensors are: w, b"):
+        try_model(model)

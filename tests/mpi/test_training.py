@@ -208,11 +208,14 @@ def test_warmstart_ends_with_its_steps_or_with_replica_0(problem, tmp_path, warm
     assert run.result["complete"] and run.result["examples"] == TRAINING
 
 
+@pytest.mark.parametrize(
+    "downpour", ["{n_fetch=1_000_000, n_push=1}", "{n_fetch=1, n_push=1}", "{n_fetch=1, n_push=3, overlap=false}"]
+)
 @pytest.mark.mpi
 @needs_mpiexec
-def test_one_replica_that_fetches_once_trains_as_one_process_does(problem, tmp_path):
-    # It goes its own way by local steps, and the shards add up what it pushes: the same sums, in another order.
-    settings = ["rule={kind='fixed', rate=0.1}", "downpour={n_fetch=1_000_000, n_push=1}", "network.dtype=float64"]
+def test_one_replica_trains_as_one_process_does(problem, tmp_path, downpour):
+    # The shards add up what it pushes, and what it fetches holds its own steps once: the same sums, in another order.
+    settings = ["rule={kind='fixed', rate=0.1}", f"downpour={downpour}", "network.dtype=float64"]
     tensors = {}
     for ranks, shards in ((None, 1), (3, 2)):
         run = Run(tmp_path / f"{shards}")

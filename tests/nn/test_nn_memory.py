@@ -83,7 +83,7 @@ def test_a_step_allocates_no_arrays_after_the_first(loss, penalty):
 
     steps()
     arrays, peak = traced(steps)
-    assert arrays == 0 and peak < 2560
+    assert arrays == 0 and peak < 2048
 
 
 def test_arrays_that_live_at_the_same_time_do_not_overlap():

@@ -190,3 +190,50 @@ def test_training_steps_allocate_nothing_big():
     finally:
         tracemalloc.stop()
     assert peak < 8192
+
+
+def hooked(network, parameters, batch, gradient):
+    """What a gradient reports, in order, and whether the gradients that were produced were final by then."""
+    told, final = [], {}
+
+    def produced(*names):
+        told.append(("produced", names))
+        final.update({name: gradient[name].copy() for name in names})
+
+    network.gradient(parameters, batch, gradient, lambda *names: told.append(("needed", names)), produced)
+    assert all(np.array_equal(gradient[name], values) for name, values in final.items())
+    return told
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+def test_it_tells_of_tensors_that_are_needed_and_gradients_that_are_final(penalty):
+    layers = [Dense("a", 6, 5, "tanh"), Dense("b", 5, 4)]
+    network = Network(layers, 9, np.float64, penalty=penalty)
+    parameters = some_parameters(network)
+    told = hooked(network, parameters, a_batch(9), Arena(network.layout, np.float64))
+    names = [("a.w", "a.b"), ("b.w", "b.b")]
+    assert told == [("needed", n) for n in names] + [("produced", n) for n in reversed(names)]
+
+
+def test_parameters_may_come_when_they_are_needed():
+    network = a_network()
+    parameters, gradient, late = some_parameters(network), *(Arena(network.layout, np.float64) for _ in range(2))
+    expected = Arena(network.layout, np.float64)
+    loss = network.gradient(parameters, a_batch(9), expected)
+    late.flat[:] = np.nan
+
+    def needed(*names):
+        for name in names:
+            late[name] = parameters[name]
+
+    assert network.gradient(late, a_batch(9), gradient, needed, lambda *names: None) == loss
+    assert np.array_equal(gradient.flat, expected.flat)
+
+
+def test_of_a_loss_that_is_not_finite_nothing_is_produced():
+    network = a_network()
+    parameters = some_parameters(network)
+    parameters["dense2.b"][0] = np.inf
+    with np.errstate(invalid="ignore"):
+        told = hooked(network, parameters, a_batch(9), Arena(network.layout, np.float64))
+    assert {kind for kind, _ in told} == {"needed"}

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distbelief.algorithms.model import Hook, takes_hooks
 from distbelief.errors import UserError
 from distbelief.nn.arena import Arena, Layout
 
@@ -39,7 +40,8 @@ class Model:
         """Overwrite `gradient` with that of the mean loss over `batch`, and return that loss. Local.
 
         `parameters[name]`, `gradient[name]` are arrays of the declared shapes; `gradient[name] = values` copies, and
-        `gradient.flat` is all of them as one vector. `parameters` are to be read only.
+        `gradient.flat` is all of them as one vector. `parameters` are to be read only. A model that goes layer by
+        layer may take two more arguments, needed and produced (algorithms.model.Model.gradient).
         """
         raise NotImplementedError("a model has to have a gradient")
 
@@ -69,12 +71,24 @@ class Adapted:
         self.layout = _layout(model, self.name)
         self.dtype = _dtype(model, self.name)
         self._unused: Arena | None = None
+        if takes_hooks(getattr(model, "gradient", None)):
+            self.gradient = self._gradient_by_layers
 
     def initialise(self, parameters: Arena, seed: int) -> None:
         self.model.initialise(parameters, seed)
 
     def gradient(self, parameters: Arena, batch: Minibatch, gradient: Arena) -> float:
         return float(self.model.gradient(parameters, batch.content, gradient))
+
+    def _gradient_by_layers(
+        self,
+        parameters: Arena,
+        batch: Minibatch,
+        gradient: Arena,
+        needed: Hook | None = None,
+        produced: Hook | None = None,
+    ) -> float:
+        return float(self.model.gradient(parameters, batch.content, gradient, needed, produced))
 
     def score(self, parameters: Arena, batch: Minibatch) -> tuple[float, float | None]:
         if hasattr(self.model, "score"):

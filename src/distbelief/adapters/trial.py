@@ -12,6 +12,7 @@ import numpy as np
 import distbelief
 from distbelief.adapters.data import UserProblem
 from distbelief.adapters.model import Adapted, Minibatch
+from distbelief.algorithms.model import Hook, takes_hooks
 from distbelief.errors import UserError
 from distbelief.kernels import all_finite
 from distbelief.nn.arena import Arena
@@ -50,7 +51,8 @@ def _try_gradient(model: Adapted, parameters: Arena, batch: Minibatch) -> None:
     def take(beginning: float) -> float:
         gradient.flat[:] = beginning
         with _blaming(what, model):
-            loss = model.model.gradient(parameters, batch.content, gradient)
+            hooks = [_names_in(parameters)] * 2 if takes_hooks(model.model.gradient) else []
+            loss = model.model.gradient(parameters, batch.content, gradient, *hooks)
         return _number(loss, what, "the mean loss of the batch, one number")
 
     loss = take(math.nan)
@@ -76,6 +78,16 @@ def _try_score(model: Adapted, parameters: Arena, batch: Minibatch) -> None:
         raise UserError(f"{what}: the loss is {loss:g} on held-out examples at the initial parameters")
     if right is not None and not 0 <= right <= batch.size:
         raise UserError(f"{what}: {right:g} of {batch.size} examples are right, expected 0 to {batch.size}, or None")
+
+
+def _names_in(parameters: Arena) -> Hook:
+    """A hook that looks at the names it is called with: KeyError for one that is no tensor's."""
+
+    def hook(*names: str) -> None:
+        for name in names:
+            parameters[name]
+
+    return hook
 
 
 def _number(value: Any, what: str, expected: str) -> float:

@@ -1,11 +1,10 @@
 """A replica's own copy of the parameters: fetched, stepped, and its gradients accrued and pushed, piece by piece."""
 
-import inspect
 import math
 
 import numpy as np
 
-from distbelief.algorithms.model import Batch, Model
+from distbelief.algorithms.model import Batch, Model, takes_hooks
 from distbelief.algorithms.step import Pieces, Step
 from distbelief.comm.endpoint import Endpoint
 from distbelief.kernels import accrue, all_finite, sgd
@@ -31,7 +30,7 @@ class LocalCopy:
         self._client = client
         self._model = model
         self._rate = rate
-        self._by_layers = {"needed", "produced"} <= set(inspect.signature(model.gradient).parameters)
+        self._by_layers = takes_hooks(model.gradient)
         self._pieces = Pieces(model.layout, client.pieces)
         self._accrued, self._spare = (Arena(model.layout, model.dtype) for _ in range(2))
         self._gradient: Arena | None = None  # that is to be accrued, where several steps are
@@ -49,6 +48,8 @@ class LocalCopy:
         """Start to fetch the parameters; a fetch still under way is waited for."""
         self._settle()
         self._fetch = self._client.fetch()
+        if not self._counts.size:  # the first one
+            self._counts = self._client.counts(self._fetch)
 
     def step(self, batch: Batch, wait: bool, clock: int | None) -> float:
         """accrued += gradient of `batch`, parameters -= rate gradient; returns the loss.

@@ -1,11 +1,15 @@
 """What the algorithms know of a model and of its data: any gradient-based model will do."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
 from distbelief.nn.arena import Arena, Layout
+
+Hook = Callable[..., None]
+"""Called with names of tensors."""
 
 
 class Batch(Protocol):
@@ -45,6 +49,11 @@ class Model(Protocol):
     def flops(self, examples: int) -> float:
         """Floating-point operations of `score` on `examples` (a gradient: three times that), for virtual time."""
         ...
+
+
+def takes_hooks(gradient: Any) -> bool:
+    """Whether a model's `gradient` goes layer by layer: takes `needed` and `produced`."""
+    return callable(gradient) and {"needed", "produced"} <= set(inspect.signature(gradient).parameters)
 
 
 class Epochs(Protocol):

@@ -80,7 +80,8 @@ class Network:
         y, dy = views.y, views.dy
         loss = self._loss.gradient(self._flat(y[-1]), batch.labels, self._flat(dy[-1]), self._buffers.loss_scratch)
         penalty, finite = 0.0, math.isfinite(loss)
-        for i, layer in reversed(list(enumerate(self.layers))):
+        for i in reversed(range(len(self.layers))):
+            layer = self.layers[i]
             below, error_below = (y[i - 1], dy[i - 1]) if i else (x, views.nothing)
             layer.backward(parameters, below, y[i], dy[i], gradient, error_below, self._buffers.scratch[i])
             penalty += self._penalise(layer, parameters, gradient)

@@ -9,6 +9,7 @@ from distbelief.server.settings import Server
 
 LINE = 64  # bytes of a cache line
 MARK = np.dtype("<i8")
+MARKS = np.dtype([("begun", MARK), ("applied", MARK)])
 
 
 class Exposed(NamedTuple):
@@ -23,13 +24,17 @@ class Exposed(NamedTuple):
     def by(cls, settings: Server, size: int, dtype: np.dtype, clients: int) -> "Exposed":
         return cls(size, np.dtype(dtype).itemsize, clients, settings.fetch_wire == "bfloat16")
 
-    def mark(self, client: int) -> int:
-        """The latest of this client's pieces that the shard has applied, by their count: one MARK."""
-        return RECORD.itemsize + client * MARK.itemsize
+    def begun(self, client: int) -> int:
+        """The latest of this client's pieces that the shard has begun to apply, by their count: one MARK."""
+        return RECORD.itemsize + client * MARKS.itemsize
+
+    def applied(self, client: int) -> int:
+        """The latest of them that it has applied."""
+        return self.begun(client) + MARK.itemsize
 
     @property
     def parameters(self) -> int:
-        return RECORD.itemsize + -(-self.clients * MARK.itemsize // LINE) * LINE
+        return RECORD.itemsize + -(-self.clients * MARKS.itemsize // LINE) * LINE
 
     @property
     def shadow(self) -> int:

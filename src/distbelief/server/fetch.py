@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from distbelief.comm.endpoint import Endpoint, Request, Window
+from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
 from distbelief.server.exposed import MARK, Exposed
-from distbelief.server.messages import RECORD
+from distbelief.server.messages import NOTHING, RECORD
 from distbelief.server.pieces import Piece
+
+# What meets an update half-way is read again so much later (seconds).
+PAUSE = 50e-6
 
 
 class Reader:
@@ -45,12 +48,19 @@ class Reader:
         self.bytes += len(shards) * RECORD.itemsize
         return [self._window.get(into[shard : shard + 1], self._ranks[shard]) for shard in shards]
 
-    def mark(self, number: int, into: np.ndarray) -> list[Request]:
-        """Start reading how many of this client's pieces the shard of a piece has applied: MARK, [1]."""
+    def applied(self, number: int, into: np.ndarray) -> list[Request]:
+        """Start reading which of this client's pieces the shard of a piece has applied: MARK, [1]."""
+        return self._mark(number, into, Exposed.applied)
+
+    def begun(self, number: int, into: np.ndarray) -> list[Request]:
+        """Start reading which of them it has begun to apply."""
+        return self._mark(number, into, Exposed.begun)
+
+    def _mark(self, number: int, into: np.ndarray, place: Callable[[Exposed, int], int]) -> list[Request]:
         if self._client is None:
             return []
         shard = self.pieces[number].shard
-        return [self._window.get(into, self._ranks[shard], self._exposed[shard].mark(self._client))]
+        return [self._window.get(into, self._ranks[shard], place(self._exposed[shard], self._client))]
 
     def values(self, number: int, into: np.ndarray) -> Request:
         """Start reading a piece."""
@@ -74,24 +84,26 @@ class Reader:
 
 
 class _Asked:
-    """A piece that has been asked for. `mark`: read before the values; `again`: read after them.
+    """A piece that has been asked for.
 
-    MPI promises no order among reads, but transports keep it: by copying at once, or by a queue for each pair of ranks.
+    Before the values it reads which of the client's own pieces their shard has applied, after them which it has begun
+    to apply: one in between may or may not be in the values, and they have to be read again. MPI promises no order
+    among reads, but transports keep it: by copying at once, or by a queue for each pair of ranks.
     """
 
     def __init__(self, reader: Reader, number: int, buffer: np.ndarray):
         self.values = buffer
-        self.mark, self.again = np.zeros((2, 1), MARK)
+        self.applied, self.begun = np.zeros((2, 1), MARK)
         self.requests = [
-            *reader.mark(number, self.mark),
+            *reader.applied(number, self.applied),
             reader.values(number, buffer),
-            *reader.mark(number, self.again),
+            *reader.begun(number, self.begun),
         ]
         self.ready = False
 
     def torn(self, own: list[int]) -> bool:
-        """Whether a push of our own (by its mark) may have been applied while the values were read."""
-        return any(self.mark[0] < mark <= self.again[0] for mark in own)
+        """Whether the values may or may not hold a push of our own (by its mark)."""
+        return any(self.applied[0] < mark <= self.begun[0] for mark in own)
 
 
 class Fetch:
@@ -117,10 +129,11 @@ class Fetch:
                 break
 
     def ready(self, number: int) -> bool:
-        """Whether a missing piece is there; asks for it, if nobody has. Never blocks."""
+        """Whether a missing piece is there; asks for it, if nobody has, or again, if it was torn. Never blocks."""
         if number not in self._asked:
             self._asked[number] = _Asked(self._reader, number, self._reader.buffer(number))
-        while not (asked := self._asked[number]).ready and all([request.done() for request in asked.requests]):
+        asked = self._asked[number]
+        if not asked.ready and all([request.done() for request in asked.requests]):
             if asked.torn(self._own(number)):
                 self._asked[number] = _Asked(self._reader, number, asked.values)
             else:
@@ -129,9 +142,18 @@ class Fetch:
 
     def wait(self, number: int, timeout: float) -> None:
         """Wait until a missing piece is there; DeadlineExpired if it does not come."""
+        endpoint, shard = self._reader.endpoint, self._reader.shard_of(number)
+        end = endpoint.clock() + timeout
+        asked = None
         while not self.ready(number):
-            requests = self._asked[number].requests
-            self._reader.endpoint.wait_all(requests, timeout, f"a fetch from {self._reader.shard_of(number)}")
+            if asked is not None and self._asked[number] is not asked:  # torn: the update takes its time
+                if endpoint.clock() >= end:
+                    raise DeadlineExpired(
+                        f"rank {endpoint.rank} waited {timeout:g} s for {shard} to be through with an update"
+                    )
+                endpoint.wait_message(PAUSE, tag=NOTHING)  # nothing comes with this tag: it only lets time pass
+            asked = self._asked[number]
+            endpoint.wait_all(asked.requests, timeout, f"a fetch from {shard}")
 
     def wait_all(self, timeout: float) -> None:
         """Wait until all missing pieces are there."""
@@ -146,7 +168,7 @@ class Fetch:
         """The values of a piece that is there, and the mark that they stand for; `give_back` them."""
         del self.missing[number]
         asked = self._asked.pop(number)
-        return asked.values, int(asked.mark[0])
+        return asked.values, int(asked.applied[0])
 
     def counts(self, timeout: float) -> np.ndarray:
         """The updates that each shard had applied when the fetch began, [shards]."""

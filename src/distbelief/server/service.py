@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from distbelief.comm.endpoint import Endpoint, Envelope, Request
+from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Envelope, Request
 from distbelief.server.messages import (
     ACKNOWLEDGEMENT,
     APPLIED,
@@ -85,7 +85,16 @@ class Service:
         if stop - start > self._gradient.size:
             self._gradient = np.empty(stop - start, self._wire)
         gradient, sequence, last = self._gradient[: stop - start], int(header["sequence"]), bool(header["last"])
-        self._receive(gradient, source, PAYLOAD, f"the gradient of push {sequence} from rank {source}")
+        what = f"the gradient of push {sequence} from rank {source}"
+        envelope = self._endpoint.wait_message(self._timeout, source, PAYLOAD)
+        if envelope is None:
+            raise DeadlineExpired(f"rank {self._endpoint.rank} waited {self._timeout:g} s for {what}")
+        # Never received on trust: MPI may write a longer one past the buffer.
+        if envelope.nbytes != nbytes:
+            self._drop(source, PAYLOAD, envelope.nbytes)
+            self._refuse(source, f"a payload of {envelope.nbytes} bytes, expected {nbytes} as its header says,")
+            return
+        self._receive(gradient, source, PAYLOAD, what)
         self._endpoint.charge(nbytes=shard.traffic(gradient.size))
         count, replica, clock, mark = (int(header[name]) for name in ("count", "replica", "clock", "mark"))
         shard.apply(gradient, count, replica, clock, sequence, start, mark, last)

@@ -8,7 +8,7 @@ import numpy as np
 from distbelief.comm.endpoint import Window
 from distbelief.kernels import compensate, narrow
 from distbelief.optim import Rule
-from distbelief.server.exposed import MARK, Exposed
+from distbelief.server.exposed import MARKS, Exposed
 from distbelief.server.messages import BUCKETS, RECORD
 from distbelief.server.placement import Interval
 from distbelief.server.settings import Server
@@ -46,7 +46,7 @@ class Shard:
         self._window = window
         exposed = Exposed.by(settings, interval.size, values.dtype, len(clocks))
         self._record = window.local[: RECORD.itemsize].view(RECORD)[0]
-        self._marks = window.local[exposed.mark(0) : exposed.mark(len(clocks))].view(MARK)
+        self._marks = window.local[exposed.begun(0) : exposed.begun(len(clocks))].view(MARKS)
         self.parameters = window.local[exposed.parameters : exposed.shadow].view(values.dtype)
         self.parameters[:] = values
         self._shadow = None
@@ -107,11 +107,14 @@ class Shard:
             corrected = np.empty_like(parameters)
             compensate(gradient, parameters, self._fetched[replica][here], self._staleness.strength, corrected)
             gradient = corrected
+        # Who reads meanwhile finds a mark that has begun and is not applied.
+        self._marks["begun"][replica] = mark
+        self._window.sync()
         shadow = None if self._shadow is None else self._shadow[here]
         self._state.part(here.start, here.stop).apply(parameters, gradient, update.factor, shadow)
         self._window.sync()
-        # The mark moves after what it stands for; so does the count.
-        self._marks[replica] = mark
+        # This mark moves after what it stands for; so does the count.
+        self._marks["applied"][replica] = mark
         if last:
             self._count(self._updates.pop(replica))
             self._set_clock(replica, clock)

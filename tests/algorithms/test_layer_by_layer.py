@@ -1,0 +1,159 @@
+"""Fetches and pushes layer by layer, cut into many pieces: the same truth, gradients that leave early, and NaNs."""
+
+import io
+
+import numpy as np
+import pytest
+from algorithms.digits import Digits, train_in_simulator, train_serially
+
+from distbelief.algorithms.roles import Roles
+from distbelief.algorithms.settings import Downpour, Evaluate, Stop
+from distbelief.optim import Adagrad, FixedRate
+from distbelief.server import Interval, Placement, Server, pieces
+from distbelief.server.messages import APPLIED, PAYLOAD
+
+RULE = FixedRate(rate=0.1)
+
+
+@pytest.fixture(autouse=True)
+def many_pieces(monkeypatch):
+    """Digits' network has tensors of 2048, 32, 320 and 10 elements."""
+    monkeypatch.setattr(pieces, "LEAST", 20)
+    monkeypatch.setattr(pieces, "MOST", 500)
+
+
+class Whole(Digits):
+    """Digits whose model says nothing of its layers."""
+
+    def model(self):
+        model = super().model()
+        by_layers = model.gradient
+        model.gradient = lambda parameters, batch, gradient: by_layers(parameters, batch, gradient)
+        return model
+
+
+class Forgetful(Digits):
+    """Digits whose model says some things twice, and of its biases not that they are produced."""
+
+    def model(self):
+        model = super().model()
+        by_layers = model.gradient
+
+        def gradient(parameters, batch, gradient, needed, produced):
+            return by_layers(
+                parameters,
+                batch,
+                gradient,
+                lambda *names: [needed(*names), needed(*names)],
+                lambda w, b: [produced(w), produced(w)],
+            )
+
+        model.gradient = gradient
+        return model
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return train_serially(Digits(dtype=np.float64), RULE)[0].parameters.flat
+
+
+@pytest.mark.parametrize("n_fetch", [1, 3])
+@pytest.mark.parametrize("n_push", [1, 2])
+@pytest.mark.parametrize("latency", [1e-6, 5e-3])
+@pytest.mark.parametrize("overlap", [True, False])
+def test_one_replica_computes_what_serial_sgd_does(truth, n_fetch, n_push, latency, overlap):
+    settings = Downpour(n_fetch=n_fetch, n_push=n_push, overlap=overlap)
+    outcomes, heard, _ = train_in_simulator(
+        Digits(dtype=np.float64), RULE, ranks=3, shards=2, settings=settings, latency=latency, flops=1e9
+    )
+    np.testing.assert_allclose(outcomes[0].parameters.flat, truth, rtol=0, atol=1e-12)
+    assert heard.evaluations[-1].updates == [-(-94 // n_push)] * 2  # a push is one update, whatever its pieces
+
+
+@pytest.mark.parametrize("roles", [Roles(0, [0, 1], [2]), Roles(0, [1, 2], [2]), Roles(0, [0], [0])], ids=str)
+@pytest.mark.parametrize("seed", range(6))
+def test_so_it_does_when_reads_and_updates_meet(truth, roles, seed):
+    """Updates take as long as steps: fetches meet pushes of the same replica that are half applied."""
+    draw = np.random.default_rng(seed)
+    outcomes, _, _ = train_in_simulator(
+        [Digits, Whole, Forgetful][seed % 3](dtype=np.float64),
+        RULE,
+        ranks=1 + max(roles.shards + roles.replicas),
+        roles=roles,
+        settings=Downpour(n_fetch=int(draw.integers(1, 3)), n_push=int(draw.integers(1, 3)), overlap=seed % 2 == 0),
+        latency=float(10 ** draw.uniform(-6, -3)),
+        memory_bandwidth=float(10 ** draw.uniform(7, 9)),
+        flops=1e9,
+        jitter=1.0,
+        seed=seed,
+    )
+    np.testing.assert_allclose(outcomes[0].parameters.flat, truth, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Digits, Whole])
+def test_gradients_leave_as_soon_as_they_are_produced(kind):
+    """The first piece, of the upper layer, leaves while the lower one still computes."""
+    log = io.StringIO()
+    problem, flops, batch = kind(batch=50), 1e9, 50
+    train_in_simulator(problem, RULE, ranks=2, flops=flops, log=log, latency=1e-7)
+    # Columns of the log: time, rank, kind, peer, tag, ...
+    lines = [line.split() for line in log.getvalue().splitlines()]
+    times = [float(words[0]) for words in lines if words[1:3] == ["1", "send"] and words[4] == str(PAYLOAD)]
+    layout = problem.model().layout
+    count = len(pieces.cut(Placement(layout.size, 1), [Interval(t.start, t.stop) for t in layout.tensors]))
+    lower_backward = 2 * 2 * 2048 * batch / flops
+    assert (times[count - 1] - times[0] > 0.9 * lower_backward) == (kind is Digits)
+
+
+def test_several_replicas_learn_with_adagrad_and_bfloat16():
+    _, heard, _ = train_in_simulator(
+        Digits(),
+        Adagrad(rate=0.05),
+        ranks=6,
+        shards=2,
+        settings=Downpour(warmstart=20),
+        server=Server(fetch_wire="bfloat16", push_wire="bfloat16"),
+        stop=Stop(epochs=12),
+        flops=1e8,
+        jitter=0.2,
+    )
+    assert heard.evaluations[-1].accuracy > 0.9
+
+
+class Overflowing(Digits):
+    """Digits whose lower layer has an infinite gradient from some step on, though the loss is finite."""
+
+    def __init__(self, after: int):
+        super().__init__()
+        self._after = after
+
+    def model(self):
+        model, steps = super().model(), 0
+        backward = model.layers[0].backward
+
+        def overflow(parameters, x, y, dy, gradient, *rest):
+            nonlocal steps
+            steps += 1
+            backward(parameters, x, y, dy, gradient, *rest)
+            if steps > self._after:
+                gradient["dense0.w"][-1, -1] = np.inf
+
+        model.layers[0].backward = overflow
+        return model
+
+
+def test_no_number_that_is_not_finite_is_pushed():
+    """The pieces above, which are finite, have left; the one with the infinity and those after it never do."""
+    log = io.StringIO()
+    outcomes, _, _ = train_in_simulator(
+        Overflowing(7), RULE, ranks=2, evaluate=Evaluate(every_examples=16), flops=1e8, log=log
+    )
+    assert [outcome.failed for outcome in outcomes] == [True, True]
+    assert "step 8 of replica 0" in str(outcomes[0].fault)
+    assert np.isfinite(outcomes[0].parameters.flat).all()
+    lines = [line.split() for line in log.getvalue().splitlines()]
+    sent = {tag: sum(words[2:3] == ["send"] and words[4] == str(tag) for words in lines) for tag in (APPLIED, PAYLOAD)}
+    layout = Overflowing(7).model().layout
+    whole = len(pieces.cut(Placement(layout.size, 1), [Interval(t.start, t.stop) for t in layout.tensors]))
+    assert sent[APPLIED] == 7  # a push that is not complete is no update
+    assert 7 * whole < sent[PAYLOAD] < 8 * whole
