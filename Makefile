@@ -16,7 +16,7 @@ MPI_ENV = OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
 SOURCES = $(shell find src pyx -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h') \
 	pyproject.toml meson.build meson.options
 
-.PHONY: demo test test-long test-mpich bench-env lint clean
+.PHONY: demo test test-mpich bench-env lint clean
 
 demo: .venv/installed
 	.venv/bin/distbelief data fashion-mnist --to data/fashion-mnist
@@ -25,10 +25,6 @@ demo: .venv/installed
 
 test: .venv/installed
 	.venv/bin/python -m pytest
-
-# Every benchmark under mpiexec, small and short: they run, and say what they promise.
-test-long: .venv/installed
-	.venv/bin/python -m pytest -m long
 
 # The MPI tests once more, on the second MPI we support.
 test-mpich: .venv-mpich/installed

@@ -14,4 +14,3 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "mpi: starts ranks under mpiexec")
-    config.addinivalue_line("markers", "long: left out of `make test`, run by `make test-long`")

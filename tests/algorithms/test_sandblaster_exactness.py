@@ -60,7 +60,7 @@ def schedule(seed: int, stalls: float = 0.0) -> dict:
     }
 
 
-@pytest.mark.parametrize("first", range(0, 240, 40))
+@pytest.mark.parametrize("first", range(0, 320, 40))
 def test_in_any_schedule_the_gradient_is_the_serial_one(first):
     given_up, backups_won = check([schedule(seed) for seed in range(first, first + 40)])
     assert given_up > 5 and backups_won > 50

@@ -39,16 +39,16 @@ def problem(tmp_path_factory) -> Problem:
 
 REFUSED = {
     "unknown key": ("downpour.n_fetsch=3", "downpour.n_fetsch: unknown key, expected one of: n_fetch"),
+    "wrong type": ("data.batch=many", "data.batch: ", "int", "found 'many'"),
+    "n_push of 0": ("downpour.n_push=0", "downpour.n_push: expected int >= 1, found 0"),
+    "layer width of -1": ("network.layers.0.outputs=-1", "network.layers.0.outputs: expected int >= 1, found -1"),
     "missing file": ("data.train.inputs=gone.gz", "gone.gz: cannot be read (No such file or directory)"),
+    "truncated .gz": ("data.train.inputs=truncated-images.gz", "truncated-images.gz: damaged gzip"),
     "counts that differ": ("data.train.labels=labels-and-one.npy", "has 2200 examples", "has 2201 labels"),
     "labels outside": ("network.layers.1.outputs=5", "train-labels: label ", "expected 0 to 4"),
     "another input width": ("network.inputs=63", "train-images.gz: an example has 64 numbers", "expected 63"),
 }
 REFUSED_ALONE = {
-    "wrong type": ("data.batch=many", "data.batch: ", "int", "found 'many'"),
-    "n_push of 0": ("downpour.n_push=0", "downpour.n_push: expected int >= 1, found 0"),
-    "layer width of -1": ("network.layers.0.outputs=-1", "network.layers.0.outputs: expected int >= 1, found -1"),
-    "truncated .gz": ("data.train.inputs=truncated-images.gz", "truncated-images.gz: damaged gzip"),
     "unknown section": ("sever.shards=2", "sever: unknown key"),
     "no layers": ("network.layers=[]", "network.layers: "),
     "unknown rule": ("rule.kind=adam", "rule", "adam"),

@@ -14,7 +14,6 @@ from mpi import launcher
 from mpi.refusals import require_refusal
 
 pytestmark = [
-    pytest.mark.long,
     pytest.mark.mpi,
     pytest.mark.skipif(launcher.find_mpiexec() is None, reason="no mpiexec"),
 ]

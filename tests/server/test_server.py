@@ -6,7 +6,8 @@ from server.small_cluster import TIMEOUT, fetch, run
 
 from distbelief.comm.sim import Cluster
 from distbelief.optim import Adagrad, FixedRate
-from distbelief.server import Client, Interval, Placement
+from distbelief.server import Client, Interval, Placement, Server
+from distbelief.server.exposed import MARK, Exposed
 from distbelief.server.messages import GRADIENT, HEADER, PAYLOAD, PUSH, RECORD, THROUGH, record
 
 
@@ -121,6 +122,8 @@ def _header(**fields):
         ([(_header(start=-1, stop=2, nbytes=24), PUSH), (np.ones(3), PAYLOAD)], "for the interval -1..2, expected"),
         ([(_header(start=3, stop=2, nbytes=8), PUSH), (np.ones(1), PAYLOAD)], "for the interval 3..2, expected"),
         ([(_header(nbytes=16), PUSH), (np.ones(2), PAYLOAD)], "expected 8 bytes for each of an interval within 0..4"),
+        ([(_header(), PUSH), (np.ones(5), PAYLOAD)], "a payload of 40 bytes, expected 32 as its header says"),
+        ([(_header(), PUSH), (np.ones(3), PAYLOAD)], "a payload of 24 bytes, expected 32 as its header says"),
         ([(_header(replica=1), PUSH), (np.ones(4), PAYLOAD)], "a header of replica 1, of 1"),
         ([(_header(kind=THROUGH, replica=-1, nbytes=0), PUSH)], "a header of replica -1, of 1"),
         ([(_header(kind=77), PUSH), (np.ones(4), PAYLOAD)], "a header of unknown kind 77"),
@@ -150,6 +153,23 @@ def test_the_deadline_names_the_shards_that_are_silent():
     cluster = Cluster(2)
     with pytest.raises(RuntimeError, match=r"rank 1 waited 1 s for the shards on ranks \[0\] to apply push 0"):
         cluster.run(program)
+
+
+def test_the_deadline_names_the_shard_that_never_ends_an_update():
+    exposed = Exposed.by(Server(), 4, np.dtype(float), clients=1)
+
+    def program(endpoint):
+        window = endpoint.window(exposed.nbytes if endpoint.rank == 0 else 0)
+        if endpoint.rank == 0:  # it has begun to apply the client's first piece, and dies
+            window.local[exposed.begun(0) :][: MARK.itemsize].view(MARK)[0] = 1
+            window.sync()
+            return
+        client = Client(endpoint, window, Placement(4, 1), [0], np.dtype(float), TIMEOUT, replica=0)
+        client.push(np.ones(4), np.zeros(1, np.int64))
+        client.wait_fetch(client.fetch())
+
+    with pytest.raises(RuntimeError, match="rank 1 waited 1 s for the shard on rank 0 to be through with an update"):
+        Cluster(2).run(program)
 
 
 def test_an_interval_knows_its_size():
