@@ -166,7 +166,7 @@ def test_the_deadline_names_the_shard_that_never_ends_an_update():
             return
         client = Client(endpoint, window, Placement(4, 1), [0], np.dtype(float), TIMEOUT, replica=0)
         client.push(np.ones(4), np.zeros(1, np.int64))
-        client.wait_fetch(client.fetch())
+        client.install(client.fetch(), np.zeros(4))
 
     with pytest.raises(RuntimeError, match="rank 1 waited 1 s for the shard on rank 0 to be through with an update"):
         Cluster(2).run(program)
