@@ -4,8 +4,8 @@
 
 Every run sees the same number of examples, `--epochs` times the training set, whatever the number of replicas. A
 replica takes about a fifth of a millisecond of virtual time for a step (lognormal noise), the network next to nothing:
-the staleness comes from the number of replicas, not from slow links. Prints tables of accuracies on the held-out
-images, of rates and of staleness, then one JSON line.
+the staleness comes from the number of replicas, not from slow links. One replica is serial SGD. Prints tables of
+accuracies on the held-out images, of rates and of staleness, then one JSON line.
 
 Rates: for each rule and number of replicas one is searched by factors of 4, without warmstart, in runs of
 `--search-epochs` with the rate divided by the staleness. Where it is not divided, the rate is that one over the number
@@ -78,7 +78,7 @@ def run(
     experiment = Experiment(load(config, changes))
     updates = epochs * experiment.training_examples // (together * batch)
     schedule = Trapezoid(updates, max(int(rise * updates), 1), max(int(fall * updates), 1))
-    if together > 1:
+    if staleness == "synchronous":
         rule = RULES[rule](rate=rate)
         outcome = serial.train(experiment, rule, Stop(epochs=epochs), Evaluate(), _Nobody(), schedule=schedule)
         return (0.0, 0.0) if outcome.failed else (outcome.evaluation.accuracy, 0.0)
@@ -131,8 +131,8 @@ class Runs:
 
     def __call__(self, **settings) -> tuple[float, float]:
         """The result of `run`. Raises OutOfTime if it is not known and time is over."""
-        if settings["replicas"] == 1:  # nobody to wait for, and never staler than 1
-            settings |= {"staleness": "as it is", "warmstart": 0, "ramp": 0}
+        if settings["replicas"] == 1:  # serial SGD: nothing is stale
+            settings |= {"staleness": "synchronous", "warmstart": 0, "ramp": 0}
         key = json.dumps(settings, sort_keys=True)
         if key not in self._done:
             began = time.monotonic()

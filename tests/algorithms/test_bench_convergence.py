@@ -54,8 +54,8 @@ def test_a_small_table(bench):
     assert [(cell["variant"], cell["replicas"]) for cell in cells] == [(name, r) for name in VARIANTS for r in (1, 4)]
     assert all(0 <= cell["accuracy"] <= 1 and cell["rate"] > 0 for cell in cells)
     staleness = {(cell["variant"], cell["replicas"]): cell["staleness"] for cell in cells}
-    assert staleness["Adagrad, as it is", 1] < 1 < staleness["Adagrad, as it is", 4] < 4
-    assert staleness["Adagrad, synchronous", 4] == 0
+    assert staleness["Adagrad, as it is", 1] == staleness["Adagrad, synchronous", 4] == 0
+    assert 2 < staleness["Adagrad, as it is", 4] < 4
 
     again = bench("--seconds", "0", "--variants", *VARIANTS)  # no run is done again
     assert again.returncode == 0 and again.stderr == ""
