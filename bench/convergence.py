@@ -257,6 +257,7 @@ def plot(results: list[dict], path: str) -> None:
         )
     axes.set(xscale="log", xlabel="replicas", ylabel="held-out accuracy after the same examples (%)")
     axes.set_xticks([row["replicas"] for row in rows], [str(row["replicas"]) for row in rows])
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
