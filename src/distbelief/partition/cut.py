@@ -7,7 +7,7 @@ import numpy as np
 
 from distbelief.nn.arena import Layout
 from distbelief.nn.interval import Interval
-from distbelief.nn.layers import Layer
+from distbelief.nn.layers import Layer, stored_in_bfloat16
 from distbelief.nn.losses import Loss
 from distbelief.partition.network import PartitionedNetwork, place
 from distbelief.partition.peers import Peers
@@ -30,7 +30,7 @@ class Cut:
 
         Raises UserError if a partition is left without rows of some layer.
         """
-        self.plan = Plan(layers, partitions)
+        self.plan = Plan(stored_in_bfloat16(layers) if dtype == "bfloat16" else layers, partitions)
         self._arguments = batch, dtype, loss, penalty
 
     @cached_property
