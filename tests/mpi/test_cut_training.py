@@ -58,7 +58,7 @@ def test_one_replica_of_three_ranks_trains_as_one_process_does(problem, tmp_path
 
 def test_a_loss_that_is_not_finite_keeps_the_good_parameters(problem, tmp_path):
     run = Run(tmp_path / "run")
-    settings = ["network.partitions=2", "rule={kind='fixed', rate=1e30}", "evaluate.every_examples=20"]
+    settings = ["network.partitions=2", "rule={kind='fixed', rate=1e38}", "evaluate.every_examples=20"]
     completed = run_command(problem.train(run.folder, settings), 3, problem.folder)
     assert completed.returncode == 2 and "kept the parameters" in completed.stderr, completed
     assert run.result["complete"] is False
