@@ -8,7 +8,7 @@ import numpy as np
 from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
 from distbelief.nn.initialisation import fill_interval
-from distbelief.nn.layers import BFLOAT16, DenseBfloat16, Layer, in_bfloat16
+from distbelief.nn.layers import BFLOAT16, Dense, DenseBfloat16, Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
 from distbelief.nn.memory import Buffers, Memory, Views
 
@@ -44,7 +44,7 @@ class Network:
                 raise ValueError(f"{above.name} takes {list(above.below)}, {below.name} gives {list(below.shape)}")
         self.batch = batch
         narrow = dtype == "bfloat16"
-        self.layers = in_bfloat16(layers) if narrow else list(layers)
+        self.layers = [DenseBfloat16(layer) if narrow and isinstance(layer, Dense) else layer for layer in layers]
         self.dtype = np.dtype(np.float32 if narrow else dtype)
         self.inputs = math.prod(layers[0].below)
         self.classes = math.prod(layers[-1].shape)

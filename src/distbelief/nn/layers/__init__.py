@@ -5,7 +5,6 @@ from distbelief.nn.layers.dense import Dense
 from distbelief.nn.layers.dense_bfloat16 import BFLOAT16, DenseBfloat16
 from distbelief.nn.layers.layer import Layer, Shape
 from distbelief.nn.layers.local import LocallyConnected
-from distbelief.nn.layers.narrowed import in_bfloat16, stored_in_bfloat16
 from distbelief.nn.layers.normalisation import Normalise
 from distbelief.nn.layers.pooling import Pool
 
@@ -19,6 +18,4 @@ __all__ = [
     "Normalise",
     "Pool",
     "Shape",
-    "in_bfloat16",
-    "stored_in_bfloat16",
 ]
