@@ -31,7 +31,7 @@ class Cut:
 
         Raises UserError if a partition is left without rows of some layer.
         """
-        self.plan = Plan(holding(layers) if dtype == "bfloat16" else layers, partitions)
+        self.plan = Plan(holding(layers, exchanged=True) if dtype == "bfloat16" else layers, partitions)
         self._arguments = batch, dtype, loss, penalty
 
     @cached_property

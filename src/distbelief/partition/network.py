@@ -95,9 +95,8 @@ class PartitionedNetwork:
         """Fill this partition's `parameters` with its part of the beginning that nn.Network would give. Local."""
         spreads = {name: layer.spread(name) for layer in self.layers for name in layer.shapes}
         for tensor, interval in zip(self.whole.tensors, self.intervals, strict=True):
-            part = np.empty(interval.size, self.dtype)
+            part = parameters[tensor.name].reshape(-1)
             fill(part, seed, tensor.name, spreads[tensor.name], interval.start - tensor.start)
-            convert(part, parameters[tensor.name].reshape(-1))
 
     def gradient(
         self, parameters: Arena, batch, gradient: Arena, needed: Hook | None = None, produced: Hook | None = None
