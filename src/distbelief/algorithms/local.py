@@ -51,6 +51,11 @@ class LocalCopy:
         if not self._counts.size:  # the first one
             self._counts = self._client.counts(self._fetch)
 
+    def refresh(self) -> None:
+        """Fetch the parameters, and wait for them."""
+        self.start_fetching()
+        self._settle()
+
     def step(self, batch: Batch, wait: bool, clock: int | None) -> float:
         """accrued += gradient of `batch`, parameters -= rate gradient; returns the loss.
 

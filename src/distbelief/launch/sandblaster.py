@@ -43,7 +43,7 @@ def check(job: Job, rank: int, ranks: int) -> None:
     for key in ("fetch_wire", "push_wire"):
         if (wire := getattr(server, key)) != "native":
             raise UserError(f"server.{key}: {wire}, expected native: Sandblaster's vectors travel in full")
-    computes = ranks == 1 or rank in assign_for(server, ranks).replicas
+    computes = ranks == 1 or rank in assign_for(job, ranks).replicas
     examples = job.problem.training_examples
     batch = examples if settings.batch is None else int(settings.batch.fraction * examples)
     if batch < settings.portion:
@@ -63,7 +63,7 @@ def cast(job: Job, ranks: int) -> str:
     what = f"{examples} examples in {count_of(len(portions), 'portion')}"
     if ranks == 1:
         return f"Sandblaster ({method}) on one rank: {what}"
-    roles = assign_for(job.settings.server, ranks)
+    roles = assign_for(job, ranks)
     beside = "," if roles.coordinator not in roles.shards else " and"
     between = " beside" if job.settings.server.place == "beside" else ","
     who = f"coordinator{beside} {count_of(len(roles.shards), 'shard')}{between}"
@@ -84,7 +84,7 @@ def train(endpoint: Endpoint | None, job: Job, listener: Listener | None) -> Out
     settings, evaluate = _settings(job), job.settings.evaluate
     if endpoint is None or endpoint.size == 1:
         return training.train_alone(problem, settings, evaluate, listener)
-    roles = assign_for(job.settings.server, endpoint.size)
+    roles = assign_for(job, endpoint.size)
     return training.train(endpoint, roles, problem, settings, evaluate, listener, job.timeout)
 
 

@@ -1,8 +1,12 @@
 """The numbers that parameters begin with: any part of a tensor can be drawn without the rest."""
 
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
+
+from distbelief.nn.arena import Layout
+from distbelief.nn.interval import Interval
 
 BLOCK = 1 << 16  # elements drawn at once
 PER_COUNT = 4  # numbers that Philox makes of one value of its counter
@@ -24,3 +28,12 @@ def fill(values: np.ndarray, seed: int, name: str, spread: float, start: int = 0
     for first in range(0, values.size, BLOCK):
         part = values[first : first + BLOCK]
         part[...] = ((generator.random_raw(part.size) >> np.uint64(11)) * 2.0**-52 - 1) * spread
+
+
+def fill_interval(values: np.ndarray, seed: int, layout: Layout, spreads: Mapping[str, float], start: int = 0) -> None:
+    """Fill `values` [size] with elements start..start+size-1 of the flat vector. `spreads`: of each tensor. Local."""
+    wanted = Interval(start, start + values.size)
+    for tensor in layout.tensors:
+        here = wanted.common(Interval(tensor.start, tensor.stop))
+        if here.size:
+            fill(values[here.seen_from(start)], seed, tensor.name, spreads[tensor.name], here.start - tensor.start)

@@ -7,7 +7,7 @@ import numpy as np
 
 from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
-from distbelief.nn.initialisation import fill
+from distbelief.nn.initialisation import fill_interval
 from distbelief.nn.layers import BFLOAT16, Dense, DenseBfloat16, Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
 from distbelief.nn.memory import Buffers, Memory, Views
@@ -64,9 +64,12 @@ class Network:
 
     def initialise(self, parameters: Arena, seed: int) -> None:
         """Fill `parameters` with the beginning that `seed` names, the same on every rank and machine. Local."""
-        for layer in self.layers:
-            for name in layer.shapes:
-                fill(parameters[name].reshape(-1), seed, name, layer.spread(name))
+        self.initialise_interval(parameters.flat, seed)
+
+    def initialise_interval(self, values: np.ndarray, seed: int, start: int = 0) -> None:
+        """Fill `values` [size] with elements start..start+size-1 of that beginning, and draw no others. Local."""
+        spreads = {name: layer.spread(name) for layer in self.layers for name in layer.shapes}
+        fill_interval(values, seed, self.layout, spreads, start)
 
     def gradient(
         self, parameters: Arena, batch, gradient: Arena, needed: Hook | None = None, produced: Hook | None = None
