@@ -62,6 +62,7 @@ class Coordinator:
         """
         self._endpoint = endpoint
         self._portions = portions
+        self._strangers = roles.cut is not None
         self.space = ShardedSpace(endpoint, roles.shards, names, timeout, self._wait)
         self._dispatcher = Dispatcher(
             endpoint,
@@ -102,4 +103,4 @@ class Coordinator:
         return complete
 
     def _wait(self, until: Callable[[], bool]) -> None:
-        serve(self._endpoint, self.parts, until)
+        serve(self._endpoint, self.parts, until, self._strangers)

@@ -71,7 +71,7 @@ def train(
         beside.append(VectorService(endpoint, window, interval, values, names, roles.coordinator, timeout))
     if rank != roles.coordinator:
         parts = [*beside, *_replica(endpoint, window, placement, roles, problem, model, data, timeout, beside)]
-        serve(endpoint, [*parts, orders])
+        serve(endpoint, [*parts, orders], strangers=roles.cut is not None)
         if not orders.rank_is_missing:
             window.free()
         return Outcome(orders.failed, rank_missing=orders.rank_is_missing)
