@@ -119,7 +119,8 @@ def shipped(orders):
         space.run([Fill(GRADIENT, 1.0)])
         sums = {7: np.arange(6.0), 8: np.full(6, 100.0)}
         space.abort(8)
-        requests = [ship(endpoint, placement, [0], number, [number, 3], total, [(0, 6)]) for number, total in sums.items()]
+        whole = [(0, 6)]
+        requests = [ship(endpoint, placement, [0], number, [number, 3], total, whole) for number, total in sums.items()]
         held = np.zeros(1, HELD_RECORD)
         endpoint.wait_all([endpoint.receive(held, 0, HELD)], TIMEOUT, "the shard to hold it")
         endpoint.wait_all([request for each in requests for request in each], TIMEOUT, "the shard")

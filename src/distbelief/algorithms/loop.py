@@ -29,8 +29,8 @@ def serve(
 ) -> None:
     """Run `parts` on this rank until one of them has finished, or until `until()`. Local; raises what they raise.
 
-    With `until`, blocking code can wait for something while its rank goes on serving. `strangers`: messages with tags of
-    no part may come, for blocking code within a part (partition.Peers); they wait for it. Else they are a mistake.
+    With `until`, blocking code can wait for something while its rank goes on serving. `strangers`: messages with tags
+    of no part may come, for blocking code within a part (partition.Peers); they wait for it. Else they are a mistake.
     """
     by_tag = {tag: part for part in parts for tag in part.tags}
     following = _ours(endpoint, list(by_tag)) if strangers else _any(endpoint)

@@ -73,10 +73,10 @@ def cast(job: Job, ranks: int) -> str:
     roles = assign_for(job, ranks)
     beside = "," if roles.coordinator not in roles.shards else " and"
     between = " beside" if job.settings.server.place == "beside" else ","
-    who = f"coordinator{beside} {count_of(len(roles.shards), 'shard')}{between} {count_of(len(roles.replicas), 'replica')}"
+    shards, replicas = count_of(len(roles.shards), "shard"), count_of(len(roles.replicas), "replica")
     if roles.cut is not None:
-        who += f" of {roles.partitions} ranks each"
-    return f"Sandblaster ({method}) on {ranks} ranks: {who}, {what}"
+        replicas += f" of {roles.partitions} ranks each"
+    return f"Sandblaster ({method}) on {ranks} ranks: coordinator{beside} {shards}{between} {replicas}, {what}"
 
 
 def goal(job: Job) -> tuple[float, float]:
