@@ -45,8 +45,10 @@ def be_slow(*arguments) -> None:
 
 def in_gradient(act: Callable) -> None:
     from distbelief.nn import Network
+    from distbelief.partition import PartitionedNetwork
 
     _spoil(Network, "gradient", act, CALLS)
+    _spoil(PartitionedNetwork, "gradient", act, CALLS)
 
 
 def in_apply(act: Callable) -> None:

@@ -20,6 +20,7 @@ from distbelief.algorithms.coordination import (
 )
 from distbelief.algorithms.local import LocalCopy
 from distbelief.algorithms.model import Model, Problem
+from distbelief.algorithms.returned import Leaving
 from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.scoring import scoring
 from distbelief.algorithms.settings import Downpour, Stop
@@ -74,7 +75,8 @@ class Replica:
         self._problem = problem
         self._model = model
         self._data = problem.batches(self._number, replicas)
-        self._local = LocalCopy(endpoint, client, model, local_rate)
+        leaving = Leaving(endpoint, timeout) if downpour.lean else None
+        self._local = LocalCopy(endpoint, client, model, local_rate, leaving)
         self._step = 0
         self._examples = 0
         self._loss = math.nan

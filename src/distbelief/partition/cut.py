@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from distbelief.nn.arena import Layout
+from distbelief.nn.bfloat16 import holding
 from distbelief.nn.interval import Interval
 from distbelief.nn.layers import Layer
 from distbelief.nn.losses import Loss
@@ -30,7 +31,7 @@ class Cut:
 
         Raises UserError if a partition is left without rows of some layer.
         """
-        self.plan = Plan(layers, partitions)
+        self.plan = Plan(holding(layers, exchanged=True) if dtype == "bfloat16" else layers, partitions)
         self._arguments = batch, dtype, loss, penalty
 
     @cached_property

@@ -8,7 +8,7 @@ from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
 from distbelief.nn.initialisation import fill
 from distbelief.nn.interval import Interval
-from distbelief.nn.layers import Layer
+from distbelief.nn.layers import BFLOAT16, Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
 from distbelief.nn.memory import Memory
 from distbelief.nn.network import Hook
@@ -17,7 +17,10 @@ from distbelief.partition.boundary import Allocate, Boundary, Inputs
 from distbelief.partition.losses import cut_loss
 from distbelief.partition.peers import Peers
 from distbelief.partition.plan import Plan
-from distbelief.partition.shared import Shared
+from distbelief.partition.shared import Shared, convert
+
+# Weights that a penalty takes at a time.
+CHUNK = 1 << 16
 
 
 class PartitionedNetwork:
@@ -33,19 +36,24 @@ class PartitionedNetwork:
         peers: Peers,
         plan: Plan,
         batch: int,
-        dtype: np.dtype | type = np.float32,
+        dtype: np.dtype | type | str = np.float32,
         loss: Loss | None = None,
         penalty: float = 0.0,
         allocate: Allocate = np.empty,
     ):
         """`loss` and `penalty` as those of nn.Network; `allocate` makes the buffers.
 
-        Raises UserError if the loss cannot be cut.
+        `dtype`: float32 or float64; or "bfloat16": parameters come in bfloat16 (`held`), for a plan of layers that
+        take them so (nn.bfloat16.holding); gradients, activations and what is exchanged are float32. Raises
+        UserError if the loss cannot be cut.
         """
         assert plan.partitions == len(peers), f"a plan for {plan.partitions} partitions on {len(peers)} ranks"
         layers = self.layers = plan.layers
         self.batch = batch
-        self.dtype = np.dtype(dtype)
+        narrow = dtype == "bfloat16"
+        self.dtype = np.dtype(np.float32 if narrow else dtype)
+        self.held = BFLOAT16 if narrow else self.dtype
+        """The type of the parameters that it computes with."""
         self.inputs = math.prod(layers[0].below)
         self.classes = math.prod(layers[-1].shape)
         self.whole = Layout({name: shape for layer in layers for name, shape in layer.shapes.items()})
@@ -75,10 +83,9 @@ class PartitionedNetwork:
     @property
     def memory(self) -> Memory:
         """The bytes that training takes on this rank: this network's buffers, and parameters and gradient with them."""
-        parameters = self.layout.size * self.dtype.itemsize
         return Memory(
-            parameters,
-            parameters,
+            self.layout.size * self.held.itemsize,
+            self.layout.size * self.dtype.itemsize,
             sum(boundary.activations for boundary in self._outputs),
             sum(boundary.errors for boundary in self._outputs),
             self._scratch.nbytes + sum(part.nbytes for part in [*self._bands, *self._shared]),
@@ -157,8 +164,16 @@ class PartitionedNetwork:
         """Adds the gradient of the penalty on a layer's weights to `gradient`; returns this partition's penalty."""
         if self._penalty == 0:
             return 0.0
-        weights = [(parameters[name].reshape(-1), gradient[name].reshape(-1)) for name in layer.weights]
-        return sum(l2_penalty(w, self._penalty, dw) for w, dw in weights)
+        total = 0.0
+        for name in layer.weights:
+            w, dw = parameters[name].reshape(-1), gradient[name].reshape(-1)
+            for start in range(0, w.size, CHUNK):
+                part = w[start : start + CHUNK]
+                if self.held == BFLOAT16:
+                    part = np.empty(part.size, self.dtype)
+                    convert(w[start : start + CHUNK], part)
+                total += l2_penalty(part, self._penalty, dw[start : start + CHUNK])
+        return total
 
     @staticmethod
     def _flat(z: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
 from distbelief.kernels import narrow_carrying, sgd, step_from, widen
+from distbelief.server import held
 from distbelief.server.exposed import Exposed
 from distbelief.server.fetch import Fetch, Reader
 from distbelief.server.messages import (
@@ -277,6 +278,10 @@ class Client:
         lacking = [piece.of(push.gradient) for push in self._pushes if not 0 < push.marks[number] <= mark]
         lacking += [] if accrued is None else [piece.of(accrued)]
         lacking = lacking if rate else []
+        if here.dtype == held.BFLOAT16:
+            held.install(values, lacking, rate, here)
+            self._reader.give_back(values)
+            return
         if values.dtype != here.dtype:
             widen(values, here)
         elif lacking:
