@@ -59,7 +59,12 @@ def expect_same(found: list[dict], truth: list[dict]) -> None:
 
 @pytest.mark.parametrize(
     ("ranks", "places"),
-    [(4, ["server.shards=2"]), (3, ["server.shards=3", "server.place=beside"]), (3, ["server.coordinator=apart"])],
+    [
+        (4, ["server.shards=2"]),
+        (3, ["server.shards=3", "server.place=beside"]),
+        (3, ["server.coordinator=apart"]),
+        (4, ["server.shards=3", "server.place=beside", "network.partitions=2"]),
+    ],
 )
 def test_many_ranks_do_what_one_does(problem, truth, tmp_path, ranks, places):
     completed = launcher.run(
@@ -70,6 +75,7 @@ def test_many_ranks_do_what_one_does(problem, truth, tmp_path, ranks, places):
     assert run.result["complete"] and run.result["reason"] == "evaluations"
     assert run.result["test_accuracy"] == Run(problem.folder / "alone").result["test_accuracy"]
     assert f"Sandblaster (lbfgs) on {ranks} ranks: coordinator" in completed.stdout
+    assert ("2 replicas of 2 ranks each" in completed.stdout) == ("network.partitions=2" in places)
 
 
 def test_a_slow_replica_changes_nothing_and_does_less(problem, truth, tmp_path):
