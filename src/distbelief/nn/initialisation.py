@@ -25,6 +25,7 @@ def fill(values: np.ndarray, seed: int, name: str, spread: float, start: int = 0
         return
     stream = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()),))
     generator = np.random.Philox(stream)
+    start = int(start)  # NumPy wants no numbers of its own
     generator.advance(start // PER_COUNT)
     generator.random_raw(start % PER_COUNT)
     for first in range(0, values.size, BLOCK):
