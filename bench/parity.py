@@ -3,11 +3,11 @@
     python bench/parity.py [--data FOLDER] [--penalty P]
     mpirun -n N python bench/parity.py [--shards S]
 
-Fashion-MNIST in float64 (`distbelief data fashion-mnist --to data/fashion-mnist`), all training images but one, which is
-held out, or fewer; pixels as in the example, with an L2 penalty, so that there is one minimum. Both methods begin at
+Fashion-MNIST in float64 (`distbelief data fashion-mnist --to data/fashion-mnist`), all training images but one, which
+is held out, or fewer; pixels as in the example, with an L2 penalty, so that there is one minimum. Both methods begin at
 the same parameters, remember as many pairs, and go on until the gradient's norm is 1e-5 or less. SciPy (L-BFGS-B, no
 bounds) minimises the same objective as NumPy computes it, all images at once. The last line is JSON.
-`loss_difference`: of the last losses, ours less SciPy's, relative. `evaluations` and `scipy_evaluations`: until the loss
+`loss_difference`: of the last losses, ours less SciPy's, relative. `evaluations`, `scipy_evaluations`: until the loss
 was within 1e-6 of the lowest that either of them found.
 """
 
