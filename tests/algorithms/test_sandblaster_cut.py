@@ -92,6 +92,16 @@ def test_lbfgs():
     assert outcomes[0].evaluation.accuracy == alone.evaluation.accuracy
 
 
+def test_partitions_that_hold_bfloat16():
+    """Each has its parameters and nothing else in half the bytes: the course is that of float32, but for that."""
+    outcomes, heard = simulated(assign(5, 1, partitions=2), problem=Cuttable(50, "bfloat16"), flops=1e9)
+    _, there = train_alone(Cuttable(50), SETTINGS, Evaluate(), exact := Heard()), exact
+    losses, truth = ([each.loss for each in heard.batch_evaluations] for heard in (heard, there))
+    assert not outcomes[0].failed
+    np.testing.assert_allclose(losses, truth[: len(losses)], rtol=0.02)
+    assert losses != truth
+
+
 def schedule(seed: int) -> dict:
     """Replicas of 2 or 3 ranks, slow links or fast ones, and deaths of any of their ranks but those of the last."""
     random = np.random.default_rng(seed)

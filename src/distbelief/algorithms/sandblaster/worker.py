@@ -17,6 +17,7 @@ from distbelief.comm.endpoint import Endpoint, Request, Window
 from distbelief.kernels import all_finite, sgd
 from distbelief.nn.arena import Arena
 from distbelief.partition import Peers
+from distbelief.server.held import BFLOAT16, install
 from distbelief.server.placement import Interval, Placement
 from distbelief.server.staging import ship
 from distbelief.server.vectors import read_parameters
@@ -75,7 +76,8 @@ class Worker:
         self._timeout = timeout
         self._peers = peers
         self._intervals = [Interval(0, placement.size)] if intervals is None else intervals
-        self._parameters = Arena(model.layout, model.dtype)
+        # In the model's type, or in that of `model.held`, if it has that: bfloat16.
+        self._parameters = Arena(model.layout, getattr(model, "held", model.dtype))
         self._minibatch = Arena(model.layout, model.dtype)
         self._point = -1  # what `_parameters` are
         self.task: Task | None = None
@@ -141,10 +143,13 @@ class Worker:
         self.task = Task(kind, evaluation, portion, examples.read(portions.positions(portion)))
 
     def _fetch(self) -> None:
-        into = self._parameters.flat
+        narrow = self._parameters.flat.dtype == BFLOAT16
+        into = (self._minibatch if narrow else self._parameters).flat
         read_parameters(
             self._endpoint, self._window, self._placement, self._shards, into, self._timeout, self._intervals
         )
+        if narrow:
+            install(into, [], 0.0, self._parameters.flat)
         self.bytes_fetched += self._placement.size * into.itemsize
 
     def _step(self) -> Task | None:
