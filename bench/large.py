@@ -47,8 +47,8 @@ class Watched(Experiment):
             network = make(peers)
             gradient = network.gradient
 
-            def watched(*arguments, needed=None, produced=None):
-                loss = gradient(*arguments, needed, produced)
+            def watched(parameters, batch, into, needed=None, produced=None):
+                loss = gradient(parameters, batch, into, needed, produced)
                 self.losses.append(loss)
                 self.times.append(time.perf_counter())
                 return loss
@@ -118,9 +118,8 @@ def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
     assert not outcome.failed, outcome.fault
     parameters = problem.model().layout.size
     losses, steps = problem.losses, np.diff(problem.times)
-    print(
-        f"{parameters:,} parameters, minibatches of {arguments.batch}, {endpoint.size} partitions, {seconds:.0f} s in all"
-    )
+    what = f"{parameters:,} parameters, minibatches of {arguments.batch}"
+    print(f"{what}, {endpoint.size} partitions, {seconds:.0f} s in all")
     print(f"loss by step     {'  '.join(f'{loss:.1f}' for loss in losses)}")
     print(f"held out         {heard.losses[0]:.1f} before, {heard.losses[-1]:.1f} after")
     print(f"seconds a step   {np.median(steps):.1f}")

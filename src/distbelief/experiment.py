@@ -64,9 +64,13 @@ class Experiment:
 
     def test(self) -> Iterator[Batch] | None:
         """The test examples in file order; None if the configuration names none."""
+        examples = self.test_examples()
+        return None if examples is None else examples.in_order()
+
+    def test_examples(self) -> Batches | None:
         if self._test is None:
             return None
-        return self._read(self._test, np.arange(self._test.examples), self._evaluation_batch).in_order()
+        return self._read(self._test, np.arange(self._test.examples), self._evaluation_batch)
 
     def _open(self, examples: Examples, stream: int = 0) -> Source:
         """`stream`: keeps generated examples of one use apart from those of another."""

@@ -74,6 +74,11 @@ cdef enum:
 
 
 @cython.cdivision(True)
+cdef inline Py_ssize_t together_for(Py_ssize_t maps) noexcept nogil:
+    return (DEPTH + maps - 1) // maps
+
+
+@cython.cdivision(True)
 cdef inline void backward_to_inputs(const Geometry *g, const real *w, const real *dz, real *dx) noexcept nogil:
     """dx = the sum over positions of w' dz. Threads share the rows of dx."""
     cdef int bands = bands_for(g), band
@@ -85,7 +90,7 @@ cdef inline void backward_to_inputs(const Geometry *g, const real *w, const real
 cdef inline void _backward_to_rows(const Geometry *g, const real *w, const real *dz, real *dx, Py_ssize_t first,
                                    Py_ssize_t last) noexcept nogil:
     """Rows first..last-1 of dx. To each row of a window, [kw C, positions, maps] times dz [positions, maps, N]."""
-    cdef Py_ssize_t block, i, j, h, top, stop, pixel = g.channels * g.n, together = (DEPTH + g.maps - 1) // g.maps
+    cdef Py_ssize_t block, i, j, h, top, stop, pixel = g.channels * g.n, together = together_for(g.maps)
     cdef Py_ssize_t row = g.width * pixel
     cdef Product p
     p.rows, p.columns, p.inner, p.add = g.kw * g.channels, g.n, g.maps, True

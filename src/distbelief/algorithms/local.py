@@ -10,8 +10,8 @@ from distbelief.algorithms.step import Pieces, Step
 from distbelief.comm.endpoint import Endpoint
 from distbelief.kernels import accrue, all_finite, sgd
 from distbelief.nn.arena import Arena
-from distbelief.server import Client, Fetch, Push, stored
-from distbelief.server.stored import BFLOAT16
+from distbelief.server import Client, Fetch, Push, held
+from distbelief.server.held import BFLOAT16
 
 
 class LocalCopy:
@@ -22,13 +22,13 @@ class LocalCopy:
     below still compute. Two buffers take turns: gradients accrue in one, while a push is on its way from the other. The
     first gradient after a push is written straight into the one that accrues.
 
-    The parameters are in the model's type, or in `model.stored` if it has that: bfloat16 (server.stored).
+    The parameters are in the model's type, or in `model.held` if it has that: bfloat16 (server.held).
     """
 
     def __init__(self, endpoint: Endpoint, client: Client, model: Model, rate: float, leaving: Leaving | None = None):
         """`rate`: of the local step. `leaving`: gives the memory of gradients back once they are sent, for which every
         step must push, and the rate be 0."""
-        self.parameters = Arena(model.layout, getattr(model, "stored", model.dtype))
+        self.parameters = Arena(model.layout, getattr(model, "held", model.dtype))
         self._narrow = self.parameters.flat.dtype == BFLOAT16
         self.finite = True
         """Whether every loss and gradient has been; what is not is never pushed."""
@@ -101,7 +101,7 @@ class LocalCopy:
             return
         owed, piece = self._owed.pop(number, None), self._client.pieces[number]
         if owed is not None and self._rate:
-            (stored.step if self._narrow else sgd)(piece.of(self.parameters.flat), owed, self._rate)
+            (held.step if self._narrow else sgd)(piece.of(self.parameters.flat), owed, self._rate)
             self._endpoint.charge(nbytes=3 * owed.nbytes)
 
     def _finish(self, number: int) -> None:
@@ -114,7 +114,7 @@ class LocalCopy:
             self._accrued_counts = self._counts
         else:
             gradient = piece.of(self._gradient.flat)
-            take_in = stored.accrue_and_step if self._narrow else accrue
+            take_in = held.accrue_and_step if self._narrow else accrue
             finite, passes = take_in(piece.of(self.parameters.flat), accrued, gradient, self._rate), 5
         self._endpoint.charge(nbytes=passes * accrued.nbytes)
         self.finite = self.finite and finite

@@ -127,3 +127,7 @@ class Problem(Protocol):
     def test(self) -> Iterator[Batch] | None:
         """Examples for one evaluation at the end, None if there are none. Asked for where replicas are cut."""
         ...
+
+    def test_examples(self) -> Examples | None:
+        """Those of `test`. Likewise."""
+        ...

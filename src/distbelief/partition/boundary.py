@@ -68,9 +68,8 @@ class Boundary:
         self.own = plan.bands[layer][peers.partition]
         last = layer == len(plan.layers) - 1
         self.needed = self.own if last else plan.regions[layer + 1][peers.partition]
-        messages = plan.messages(layer)
-        self._outgoing = [(m.dest, m.rows) for m in messages if m.source == peers.partition]
-        self._incoming = [(m.source, m.rows) for m in messages if m.dest == peers.partition]
+        self._outgoing = [(message.dest, message.rows) for message in plan.sends(layer, peers.partition)]
+        self._incoming = [(message.source, message.rows) for message in plan.receives(layer, peers.partition)]
         self.rows = self.own.hull(self.needed)
         self._y, self._dy = (allocate(self.rows.size * plan.row_size(layer) * batch, dtype) for _ in range(2))
         # Gradients of rows that others needed, one of each, to be added in a fixed order.

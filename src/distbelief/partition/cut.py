@@ -6,8 +6,9 @@ from functools import cached_property
 import numpy as np
 
 from distbelief.nn.arena import Layout
+from distbelief.nn.bfloat16 import holding
 from distbelief.nn.interval import Interval
-from distbelief.nn.layers import Layer, stored_in_bfloat16
+from distbelief.nn.layers import Layer
 from distbelief.nn.losses import Loss
 from distbelief.partition.network import PartitionedNetwork, place
 from distbelief.partition.peers import Peers
@@ -30,7 +31,7 @@ class Cut:
 
         Raises UserError if a partition is left without rows of some layer.
         """
-        self.plan = Plan(stored_in_bfloat16(layers) if dtype == "bfloat16" else layers, partitions)
+        self.plan = Plan(holding(layers, exchanged=True) if dtype == "bfloat16" else layers, partitions)
         self._arguments = batch, dtype, loss, penalty
 
     @cached_property

@@ -43,8 +43,8 @@ class PartitionedNetwork:
     ):
         """`loss` and `penalty` as those of nn.Network; `allocate` makes the buffers.
 
-        `dtype`: float32 or float64; or "bfloat16": parameters come in bfloat16 (`stored`), for a plan of layers that
-        take them so (nn.layers.stored_in_bfloat16); gradients, activations and what is exchanged are float32. Raises
+        `dtype`: float32 or float64; or "bfloat16": parameters come in bfloat16 (`held`), for a plan of layers that
+        take them so (nn.bfloat16.holding); gradients, activations and what is exchanged are float32. Raises
         UserError if the loss cannot be cut.
         """
         assert plan.partitions == len(peers), f"a plan for {plan.partitions} partitions on {len(peers)} ranks"
@@ -52,7 +52,7 @@ class PartitionedNetwork:
         self.batch = batch
         narrow = dtype == "bfloat16"
         self.dtype = np.dtype(np.float32 if narrow else dtype)
-        self.stored = BFLOAT16 if narrow else self.dtype
+        self.held = BFLOAT16 if narrow else self.dtype
         """The type of the parameters that it computes with."""
         self.inputs = math.prod(layers[0].below)
         self.classes = math.prod(layers[-1].shape)
@@ -84,7 +84,7 @@ class PartitionedNetwork:
     def memory(self) -> Memory:
         """The bytes that training takes on this rank: this network's buffers, and parameters and gradient with them."""
         return Memory(
-            self.layout.size * self.stored.itemsize,
+            self.layout.size * self.held.itemsize,
             self.layout.size * self.dtype.itemsize,
             sum(boundary.activations for boundary in self._outputs),
             sum(boundary.errors for boundary in self._outputs),
@@ -95,9 +95,8 @@ class PartitionedNetwork:
         """Fill this partition's `parameters` with its part of the beginning that nn.Network would give. Local."""
         spreads = {name: layer.spread(name) for layer in self.layers for name in layer.shapes}
         for tensor, interval in zip(self.whole.tensors, self.intervals, strict=True):
-            part = np.empty(interval.size, self.dtype)
+            part = parameters[tensor.name].reshape(-1)
             fill(part, seed, tensor.name, spreads[tensor.name], interval.start - tensor.start)
-            convert(part, parameters[tensor.name].reshape(-1))
 
     def gradient(
         self, parameters: Arena, batch, gradient: Arena, needed: Hook | None = None, produced: Hook | None = None
@@ -170,7 +169,7 @@ class PartitionedNetwork:
             w, dw = parameters[name].reshape(-1), gradient[name].reshape(-1)
             for start in range(0, w.size, CHUNK):
                 part = w[start : start + CHUNK]
-                if self.stored == BFLOAT16:
+                if self.held == BFLOAT16:
                     part = np.empty(part.size, self.dtype)
                     convert(w[start : start + CHUNK], part)
                 total += l2_penalty(part, self._penalty, dw[start : start + CHUNK])

@@ -11,7 +11,7 @@ import numpy as np
 
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
 from distbelief.kernels import renew, sgd
-from distbelief.server import stored
+from distbelief.server import held
 from distbelief.server.exposed import Exposed
 from distbelief.server.fetch import Fetch, Reader
 from distbelief.server.messages import (
@@ -277,8 +277,8 @@ class Client:
         lacking = [piece.of(push.gradient) for push in self._pushes if not 0 < push.marks[number] <= mark]
         lacking += [] if accrued is None else [piece.of(accrued)]
         lacking = lacking if rate else []
-        if here.dtype == stored.BFLOAT16:
-            stored.install(values, lacking, rate, here)
+        if here.dtype == held.BFLOAT16:
+            held.install(values, lacking, rate, here)
             self._reader.give_back(values)
             return
         # One pass for the first that is lacking; often there is no other.

@@ -1,4 +1,4 @@
-"""A replica's parameters where they are stored in bfloat16 (uint16): brought in and stepped by way of float32.
+"""A replica's parameters where they are held in bfloat16 (uint16): brought in and stepped by way of float32.
 
 The masters on the shards are float32. A step smaller than a rounding is lost here, but not there.
 """
