@@ -19,9 +19,9 @@ PIECE = 1 << 30
 LINE = 64  # bytes of a cache line
 # A wait polls this often before it sleeps: long enough to catch an answer of a busy peer without a sleep.
 SPINS = 40
-# Then it sleeps, longer and longer: an idle rank costs about 4% of a core and answers within 2 ms (a sleep takes up
-# to half a millisecond longer than it was asked to).
-SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 0.9e-3
+# Then it sleeps, longer and longer: an idle rank costs 3 to 4% of a core and answers within 2 ms (a sleep takes up
+# to a millisecond longer than it was asked to).
+SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 0.7e-3
 
 
 class _Backoff:
