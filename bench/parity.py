@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench/parity.py", description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="data/fashion-mnist", help="the folder with the images")
     parser.add_argument("--examples", type=job.count, help="training images; as they are not given, all but one")
-    parser.add_argument("--penalty", type=float, default=0.1, help="times half the sum of the squared weights")
+    parser.add_argument("--penalty", type=float, default=0.3, help="times half the sum of the squared weights")
     parser.add_argument("--history", type=job.count, default=10)
     parser.add_argument("--portion", type=job.count, default=1000, help="images in a portion")
     parser.add_argument("--shards", type=job.count, default=1, help="on the ranks of the first replicas")
