@@ -67,7 +67,7 @@ class _Nobody:
 
 
 def run(
-    rule, rate, replicas, staleness, warmstart, ramp, epochs, batch, units, rise, fall, seed
+    config, rule, rate, replicas, staleness, warmstart, ramp, epochs, batch, units, rise, fall, seed
 ) -> tuple[float, float]:
     """Train on a simulated cluster: the accuracy at the end (0 if training met a NaN), the mean staleness.
 
@@ -75,7 +75,7 @@ def run(
     """
     together = replicas if staleness == "synchronous" else 1
     changes = [f"seed={seed}", f"data.batch={together * batch}", NETWORK.format(units=units)]
-    experiment = Experiment(load(CONFIG, changes))
+    experiment = Experiment(load(config, changes))
     updates = epochs * experiment.training_examples // (together * batch)
     schedule = Trapezoid(updates, max(int(rise * updates), 1), max(int(fall * updates), 1))
     if together > 1:
@@ -117,9 +117,10 @@ def run(
 
 
 class Runs:
-    """Runs by their settings, kept in a file if there is one, so that none is done twice."""
+    """Runs of one configuration by their settings, kept in a file if there is one, so that none is done twice."""
 
-    def __init__(self, path: str | None, seconds: float):
+    def __init__(self, config: str, path: str | None, seconds: float):
+        self._config = config
         self._path = path
         self._end = time.monotonic() + seconds
         self._done = {}
@@ -137,7 +138,7 @@ class Runs:
             began = time.monotonic()
             if began >= self._end:
                 raise OutOfTime
-            self._done[key] = run(**settings)
+            self._done[key] = run(self._config, **settings)
             print(f"{key}: {self._done[key]} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
             if self._path:
                 with open(self._path, "a") as file:
@@ -202,11 +203,12 @@ def main() -> int:
     parser.add_argument("--ramp", type=int, default=10, help="further steps until all train, for each epoch")
     parser.add_argument("--rise", type=float, default=0.1, help="share of all updates over which the rate goes up")
     parser.add_argument("--fall", type=float, default=0.2, help="share over which it goes down at the end")
+    parser.add_argument("--config", metavar="FILE.toml", default=str(CONFIG), help="what says where the data are")
     parser.add_argument("--results", metavar="FILE", help="runs that have been done, one a line; new ones are added")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no run after so many")
     parser.add_argument("--plot", metavar="FILE.png")
     arguments = parser.parse_args()
-    runs = Runs(arguments.results, arguments.seconds)
+    runs = Runs(arguments.config, arguments.results, arguments.seconds)
     try:
         results = [cell for name in arguments.variants for cell in row(runs, name, arguments)]
     except OutOfTime:
