@@ -6,11 +6,16 @@ releases the GIL.
 
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
-from distbelief.kernels.blas import product, use_gemm16, use_sgemm
+from distbelief.kernels.blas import use_gemm16, use_sgemm
 from distbelief.kernels.convolution import convolution_backward, convolution_forward, convolution_scratch
-from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward, product
 from distbelief.kernels.dense_bfloat16 import dense_bfloat16_backward, dense_bfloat16_forward, dense_bfloat16_scratch
-from distbelief.kernels.local import local_backward, local_forward, local_scratch
+from distbelief.kernels.local import local_backward, local_backward_to_weights, local_forward, local_scratch
+from distbelief.kernels.local_bfloat16 import (
+    local_bfloat16_backward_to_inputs,
+    local_bfloat16_forward,
+    local_bfloat16_scratch,
+)
 from distbelief.kernels.logistic import logistic_loss
 from distbelief.kernels.normalisation import PLANES, normalise_backward, normalise_forward
 from distbelief.kernels.penalty import l2_penalty
@@ -44,6 +49,10 @@ __all__ = [
     "gram",
     "l2_penalty",
     "local_backward",
+    "local_backward_to_weights",
+    "local_bfloat16_backward_to_inputs",
+    "local_bfloat16_forward",
+    "local_bfloat16_scratch",
     "local_forward",
     "local_scratch",
     "logistic_loss",

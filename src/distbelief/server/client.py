@@ -5,12 +5,13 @@ times every gradient of its own that those values do not yet hold. So a replica 
 its pushes are applied, and one replica alone computes what serial SGD does.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
 from distbelief.kernels import narrow_carrying, sgd, step_from, widen
+from distbelief.server import held
 from distbelief.server.exposed import Exposed
 from distbelief.server.fetch import Fetch, Reader
 from distbelief.server.messages import (
@@ -53,15 +54,15 @@ class Client:
         dtype,
         timeout: float,
         settings: Server | None = None,
-        replica: int | None = None,
+        number: int | None = None,
         clients: int = 1,
         intervals: Iterable[Interval] | None = None,
     ):
         """`shards`: the rank of each shard; `timeout`: seconds that any one wait may take.
 
-        `replica`: its number among the `clients` that push. None only reads, and reads the parameters themselves
-        whatever the wire. `intervals`: what it deals with, in the order in which it wants it, without overlaps: it
-        talks to no shard but those that hold it. None: everything.
+        `number`: its own among the `clients` that push: the replicas, or their partitions, replica by replica. None
+        only reads, and reads the parameters themselves whatever the wire. `intervals`: what it deals with, in the order
+        in which it wants it, without overlaps: it talks to no shard but those that hold it. None: everything.
         """
         settings = settings or Server()
         self.pieces = cut(placement, [Interval(0, placement.size)] if intervals is None else intervals)
@@ -72,8 +73,8 @@ class Client:
         self._mine = sorted({piece.shard for piece in self.pieces})
         self._timeout = timeout
         self._dtype = np.dtype(dtype)
-        self._replica = replica
-        self._announce = replica is not None and isinstance(settings.staleness, Compensated)
+        self._number = number
+        self._announce = number is not None and isinstance(settings.staleness, Compensated)
         self._push_dtype = wire_dtype(settings.push_wire, self._dtype)
         self._reader = Reader(
             endpoint,
@@ -82,8 +83,8 @@ class Client:
             [Exposed.by(settings, interval.size, self._dtype, clients) for interval in placement.intervals],
             self.pieces,
             [interval.start for interval in placement.intervals],
-            wire_dtype("native" if replica is None else settings.fetch_wire, self._dtype),
-            replica,
+            wire_dtype("native" if number is None else settings.fetch_wire, self._dtype),
+            number,
         )
         # For a push in bfloat16: what rounding has lost so far, and the buffers that are not on their way.
         self._carry = np.zeros(self.size if self._push_dtype != self._dtype else 0, self._dtype)
@@ -110,7 +111,9 @@ class Client:
         self._fetch = None
         self._forget()
         if self._announce:
-            self._tell(FETCHING)
+            self._tell(
+                [(piece.shard, {"kind": FETCHING, "start": piece.start, "stop": piece.stop}) for piece in self.pieces]
+            )
         self._fetch = Fetch(self._reader, self._mine, len(self._shards), self._own_marks)
         return self._fetch
 
@@ -141,6 +144,16 @@ class Client:
             self._forget()
         return installed
 
+    def stream(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The parameters as they are, piece by piece: where in the flat vector it begins, and its values, valid until
+        the next. DeadlineExpired if a shard does not answer."""
+        for number, piece in enumerate(self.pieces):
+            values = self._reader.buffer(number)
+            shard = self._reader.shard_of(number)
+            self._endpoint.wait_all([self._reader.values(number, values)], self._timeout, f"parameters of {shard}")
+            yield piece.start, values
+            self._reader.give_back(values)
+
     def counts(self, fetch: Fetch) -> np.ndarray:
         """The updates that each shard had applied when `fetch` began, [shards]; 0 where nothing was asked."""
         return fetch.counts(self._timeout)
@@ -170,7 +183,7 @@ class Client:
         header = record(
             HEADER,
             kind=GRADIENT,
-            replica=self._replica or 0,
+            client=self._number or 0,
             sequence=push.sequence,
             count=push.counts[piece.shard],
             clock=push.clock,
@@ -219,7 +232,7 @@ class Client:
 
     def leave(self) -> None:
         """Tell the shards that this replica will push no more."""
-        self._tell(THROUGH)
+        self._tell([(shard, {"kind": THROUGH}) for shard in self._mine])
         self._endpoint.wait_all(
             self._telling, self._timeout, f"the shards on ranks {self._shards} to hear that we leave"
         )
@@ -265,6 +278,10 @@ class Client:
         lacking = [piece.of(push.gradient) for push in self._pushes if not 0 < push.marks[number] <= mark]
         lacking += [] if accrued is None else [piece.of(accrued)]
         lacking = lacking if rate else []
+        if here.dtype == held.BFLOAT16:
+            held.install(values, lacking, rate, here)
+            self._reader.give_back(values)
+            return
         if values.dtype != here.dtype:
             widen(values, here)
         elif lacking:
@@ -296,10 +313,11 @@ class Client:
                 self._wire_buffers.append(push.wired)
         self._pushes = under_way
 
-    def _tell(self, kind: int) -> None:
+    def _tell(self, headers: Iterable[tuple[int, dict]]) -> None:
+        """Send headers without payload, each to a shard."""
         self._telling = [request for request in self._telling if not request.done()]
-        for shard in self._mine:
-            header = record(HEADER, kind=kind, replica=self._replica)
+        for shard, fields in headers:
+            header = record(HEADER, client=self._number, **fields)
             self._telling.append(self._endpoint.send(header, self._shards[shard], PUSH))
 
     def _slowest(self) -> int:

@@ -7,20 +7,21 @@ import numpy as np
 PUSH, PAYLOAD, APPLIED = 1, 2, 3
 NOTHING = 9  # no message ever has this tag
 
-# Kinds of headers. GRADIENT: a piece of a push. FETCHING: the replica fetches now. THROUGH: it will push no more.
+# Kinds of headers. GRADIENT: a piece of a push. FETCHING: the client fetches this interval now. THROUGH: it will push
+# no more.
 GRADIENT, FETCHING, THROUGH = range(3)
 
 HEADER = np.dtype(
     [
         ("kind", "<i4"),
-        ("replica", "<i4"),
-        ("sequence", "<i8"),  # the replica's pushes, counted from 0
+        ("client", "<i4"),  # its number: of a replica, or of a partition of one
+        ("sequence", "<i8"),  # the client's pushes, counted from 0
         ("count", "<i8"),  # the shard's updates when the gradient's parameters were fetched
         ("clock", "<i8"),  # how many steps the replica has come since the end of the warmstart
         ("start", "<i8"),  # the interval of the payload
         ("stop", "<i8"),
         ("nbytes", "<i8"),  # of the payload
-        ("mark", "<i8"),  # pieces that the replica has sent to this shard so far, this one included
+        ("mark", "<i8"),  # pieces that the client has sent to this shard so far, this one included
         ("last", "<i8"),  # whether it is the push's last piece for this shard
     ]
 )

@@ -58,17 +58,25 @@ class Service:
             return
         self._receive(self._header, source, PUSH, f"the header of a push from rank {source}")
         header = self._header[0]
-        kind, replica = int(header["kind"]), int(header["replica"])
-        if not 0 <= replica < self._shard.clients:
-            self._refuse_whole(header, source, f"a header of replica {replica}, of {self._shard.clients}")
+        kind, client = int(header["kind"]), int(header["client"])
+        if not 0 <= client < self._shard.clients:
+            self._refuse_whole(header, source, f"a header of client {client}, of {self._shard.clients}")
         elif kind == GRADIENT:
             self._take_gradient(header, source)
         elif kind == FETCHING:
-            self._shard.remember(replica)
+            self._take_fetching(header, source)
         elif kind == THROUGH:
-            self._shard.part_with(replica)
+            self._shard.part_with(client)
         else:
             self._refuse_whole(header, source, f"a header of unknown kind {kind}")
+
+    def _take_fetching(self, header: np.void, source: int) -> None:
+        start, stop = int(header["start"]), int(header["stop"])
+        begin, end = self._shard.interval
+        if begin <= start < stop <= end:
+            self._shard.remember(int(header["client"]), start, stop)
+        else:
+            self._refuse_whole(header, source, f"a fetch of the interval {start}..{stop}, not within {begin}..{end}")
 
     def _take_gradient(self, header: np.void, source: int) -> None:
         shard = self._shard
@@ -96,8 +104,8 @@ class Service:
             return
         self._receive(gradient, source, PAYLOAD, what)
         self._endpoint.charge(nbytes=shard.traffic(gradient.size))
-        count, replica, clock, mark = (int(header[name]) for name in ("count", "replica", "clock", "mark"))
-        shard.apply(gradient, count, replica, clock, sequence, start, mark, last)
+        count, client, clock, mark = (int(header[name]) for name in ("count", "client", "clock", "mark"))
+        shard.apply(gradient, count, client, clock, sequence, start, mark, last)
         if last:
             reply = record(ACKNOWLEDGEMENT, sequence=sequence, count=shard.count)
             self._acknowledging = [request for request in self._acknowledging if not request.done()]

@@ -107,9 +107,8 @@ class Cluster:
         try:
             for process in machine.processes:
                 process.start(program, (SimEndpoint(self._world, process.rank), *args))
-            while machine.running:
-                if not machine.queue.step():
-                    raise Deadlock(self._deadlock_report())
+            if not machine.queue.run():
+                raise Deadlock(self._deadlock_report())
         finally:
             for process in machine.processes:
                 process.end()

@@ -26,6 +26,7 @@ class EventQueue:
         self._heap: list[list[Any]] = []
         self._sequence = 0
         self._cancelled = 0
+        self._stopped = False
 
     def at(self, time: float, callback: Callable[..., None], *arguments: Any) -> list[Any]:
         """Have `callback(*arguments)` called at `time` seconds; returns the entry, for `cancel`."""
@@ -55,9 +56,12 @@ class EventQueue:
         self.count += 1
         return True
 
-    def step(self) -> bool:
-        """Let the next event happen; False if there is none left. Raises TimeLimit past the limit."""
-        while self._heap:
+    def run(self) -> bool:
+        """Let events happen until `stop`; False if none is left. Raises TimeLimit past the limit."""
+        self._stopped = False
+        while not self._stopped:
+            if not self._heap:
+                return False
             time, _, callback, arguments = heapq.heappop(self._heap)
             if callback is None:
                 self._cancelled -= 1
@@ -67,5 +71,8 @@ class EventQueue:
             self.now = time
             self.count += 1
             callback(*arguments)
-            return True
-        return False
+        return True
+
+    def stop(self) -> None:
+        """Have `run` return after the event that happens now."""
+        self._stopped = True

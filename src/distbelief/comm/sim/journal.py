@@ -20,6 +20,7 @@ class Journal:
     """
 
     def __init__(self, stream: TextIO | None, queue: EventQueue) -> None:
+        self.silent = stream is None
         self._stream = stream
         self._queue = queue
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from distbelief.comm.endpoint import ANY
 from distbelief.comm.sim.request import SimRequest
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Mailbox:
             return posted.popleft()
         self._count += 1
         message.number = self._count
-        for pattern in _patterns(message):
+        for pattern in message.patterns:
             self._arrived[pattern][message.number] = message
         return None
 
@@ -56,15 +55,10 @@ class Mailbox:
         if message is None:
             self._posted[source, tag].append(receive)
             return None
-        for pattern in _patterns(message):
+        for pattern in message.patterns:
             del self._arrived[pattern][message.number]
         return message
 
     def wants(self, message: "Message") -> bool:
         """Whether the rank is blocked in a wait that fits."""
-        return not self.wanted.isdisjoint(_patterns(message))
-
-
-def _patterns(message: "Message") -> tuple[tuple[int, int], ...]:
-    source, tag = message.source, message.tag
-    return (source, tag), (source, ANY), (ANY, tag), (ANY, ANY)
+        return not self.wanted.isdisjoint(message.patterns)

@@ -12,7 +12,7 @@ answers, and only then the payload moves. Sender and receiver are done together:
 
 import numpy as np
 
-from distbelief.comm.endpoint import Envelope
+from distbelief.comm.endpoint import ANY, Envelope
 from distbelief.comm.sim.group import Group
 from distbelief.comm.sim.links import EAGER_LIMIT
 from distbelief.comm.sim.mailbox import Receive
@@ -29,6 +29,8 @@ class Message:
         self.nbytes = buffer.nbytes
         self.number = 0
         """Given by the mailbox, in order of arrival."""
+        self.patterns = (source, tag), (source, ANY), (ANY, tag), (ANY, ANY)
+        """What a probe can name it by."""
         self._group = group
         self._machine = group.machine
         self._sender = group.processes[source]
@@ -121,4 +123,5 @@ class Message:
         self.request.finish()
 
     def _write(self, kind: str, rank: int, peer: int) -> None:
-        self._machine.journal.write(rank, kind, peer, self.tag, self.nbytes, self._group.number)
+        if not self._machine.journal.silent:
+            self._machine.journal.write(rank, kind, peer, self.tag, self.nbytes, self._group.number)

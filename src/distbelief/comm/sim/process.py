@@ -37,13 +37,18 @@ class Process:
         self._needed = 0
         self._expired = False
         self._timer: list[Any] | None = None
+        self._queue = machine.queue
         self._greenlet: greenlet.greenlet | None = None
+        # To the program, and back to the event loop. An ended program returns at once.
+        self._resume: Callable[..., Any] = _not_started
+        self._give_way: Callable[[], Any] = _not_started
 
     def start(self, program: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """Begin the program at this moment of virtual time, as a child of the calling greenlet."""
         self._greenlet = greenlet.greenlet(self._run)
         # A greenlet begins with an empty context; the caller's settings (np.errstate is one) should hold inside.
         self._greenlet.gr_context = contextvars.copy_context()
+        self._resume, self._give_way = self._greenlet.switch, self._greenlet.parent.switch
         self.machine.queue.at(self.machine.queue.now, self._resume, program, arguments)
 
     def _run(self, program: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -82,10 +87,12 @@ class Process:
 
     def sleep(self, seconds: float) -> None:
         """Let virtual time pass; nothing can wake the rank early."""
-        self.check_running()
-        queue = self.machine.queue
-        if not queue.skip_to(queue.now + seconds):
-            queue.at(queue.now + seconds, self._resume)
+        if self.ended:  # check_running, without the call: nothing in a cluster happens more often than this
+            raise greenlet.GreenletExit
+        queue = self._queue
+        time = queue.now + seconds
+        if not queue.skip_to(time):
+            queue.at(time, self._resume)
             self._give_way()
 
     def block(self, what: str, deadline: float, needed: int = 1) -> bool:
@@ -111,6 +118,8 @@ class Process:
     def _count_out(self) -> None:
         self.ended = True
         self.machine.running -= 1
+        if self.machine.running == 0:
+            self._queue.stop()
 
     def _expire(self) -> None:
         self._timer = None
@@ -124,14 +133,11 @@ class Process:
             self.machine.queue.cancel(self._timer)
             self._timer = None
 
-    def _resume(self, *arguments: Any) -> None:
-        if not self.ended:
-            self._greenlet.switch(*arguments)
-
-    def _give_way(self) -> None:
-        self._greenlet.parent.switch()
-
     def check_running(self) -> None:
         """Raises GreenletExit in a program that goes on although its rank has been ended."""
         if self.ended:
             raise greenlet.GreenletExit
+
+
+def _not_started(*arguments: Any) -> None:
+    raise AssertionError("this rank has not been started")

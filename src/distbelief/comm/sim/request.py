@@ -82,7 +82,8 @@ def flat_bytes(buffer: np.ndarray) -> np.ndarray:
     """The memory of `buffer` as uint8, shape (nbytes,). Raises ValueError unless C-contiguous."""
     if not buffer.flags.c_contiguous:
         raise ValueError(f"a buffer must be C-contiguous; this one has shape {buffer.shape}, strides {buffer.strides}")
-    return buffer.reshape(-1).view(np.uint8)
+    # Twice as fast as `view`, which looks into the fields of a record; but it takes no buffer of nothing.
+    return np.frombuffer(buffer, np.uint8) if buffer.nbytes else np.empty(0, np.uint8)
 
 
 def flat_writable(buffer: np.ndarray) -> np.ndarray:

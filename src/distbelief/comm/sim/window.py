@@ -88,8 +88,10 @@ class SimWindow:
         request.finish()
 
     def _write(self, kind: str, source: int, nbytes: int) -> None:
-        peer = self._group.processes[source].rank
-        self._group.machine.journal.write(self._process.rank, kind, peer, nbytes=nbytes, group=self._group.number)
+        journal = self._group.machine.journal
+        if not journal.silent:
+            peer = self._group.processes[source].rank
+            journal.write(self._process.rank, kind, peer, nbytes=nbytes, group=self._group.number)
 
 
 def make_windows(group: Group, sizes: Sequence[int]) -> list[SimWindow]:
