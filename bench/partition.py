@@ -2,8 +2,11 @@
 
     mpirun -n 2 python bench/partition.py --net image80m --partitions 2
 
-Both take turns in one run; while rank 0 computes alone the others sleep. The networks are those of examples/.
-`bytes_ratio`: what crossed the boundaries between partitions, up and down, against the least possible: each number
+Both take turns in one run. The networks are those of examples/. `one_ms`: of the whole network on one rank while the
+others sleep, a mean over the ranks, as each has its turn: cores of one machine need not be equally fast, and all of them
+take part in `p_ms`. `at_once_ms`: the slowest rank's step when all ranks compute the whole network, each for itself, at
+the same time: they share the memory and wait for nobody, so that `bound` = P one_ms / at_once_ms is what a cut that costs
+nothing would reach on this machine, and `of_bound` what was reached of it. `bytes_ratio`: what crossed the boundaries between partitions, up and down, against the least possible: each number
 that another partition needs sent to it once, its gradient back once.
 """
 
@@ -35,29 +38,39 @@ def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
     plan = Plan(layers, endpoint.size)
     peers = Peers(endpoint, range(endpoint.size), TIMEOUT)
     partitioned = _Step(PartitionedNetwork(peers, plan, n, np.float32, LOSSES[config.network.loss]()), n)
-    alone = _Step(Network(layers, n, np.float32, LOSSES[config.network.loss]()), n) if endpoint.rank == 0 else None
-    one, many = [], []
+    whole = _Step(Network(layers, n, np.float32, LOSSES[config.network.loss]()), n)
+    one, at_once, many = [], [], []
     for _ in range(arguments.repetitions + 1):  # the first warms up
-        if alone is not None:
-            one += alone.times(arguments.steps)
-        _meet(endpoint, ALONE)
+        for rank in range(endpoint.size):
+            if rank == endpoint.rank:
+                one += whole.times(arguments.steps)
+            _meet(endpoint, ALONE)
+        at_once += whole.times(arguments.steps)
+        _meet(endpoint, TOLD)
         peers.bytes_sent.clear()
         many += partitioned.times(arguments.steps)
         _meet(endpoint, TOLD)
     sent = sum(size for tag, size in peers.bytes_sent.items() if FORWARD <= tag < BACKWARD + len(layers))
     sent = int(peers.share(np.array([sent]), "the bytes sent").sum())
+    medians = np.array([statistics.median(times[arguments.steps :]) for times in (one, at_once, many)])
+    medians = peers.share(medians, "the times")
     peers.settle()
     if endpoint.rank != 0:
         return None
-    one_s, many_s = (statistics.median(times[arguments.steps :]) for times in (one, many))
+    one_s, (at_once_s, many_s) = medians[:, 0].mean(), medians[:, 1:].max(axis=0)
+    bound = len(peers) * one_s / at_once_s
     least = 2 * _least(plan) * n * 4 * arguments.steps
     what = f"{arguments.config or arguments.net}, minibatches of {n}"
     print(f"{what}: {one_s * 1e3:.1f} ms on one rank, {many_s * 1e3:.1f} ms on {len(peers)}")
+    print(f"{one_s / many_s:.2f} times as fast; {bound:.2f} times if the cut cost nothing")
     return {
         "examples": n,
         "one_ms": one_s * 1e3,
         "p_ms": many_s * 1e3,
+        "at_once_ms": at_once_s * 1e3,
         "speedup": one_s / many_s,
+        "bound": bound,
+        "of_bound": one_s / many_s / bound,
         "bytes_ratio": sent / least if least else 1.0,
         "bytes": sent // arguments.steps,
     }

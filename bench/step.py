@@ -26,6 +26,7 @@ from timing import Call, medians
 from distbelief.errors import UserError
 from distbelief.kernels import product, use_threads
 from distbelief.nn import Dense
+from distbelief.nn.arena import aligned
 from distbelief.processor import prepare
 
 # Relative, of the losses of the same minibatch: sums of thousands of roundings.
@@ -35,16 +36,18 @@ AGREE = {"float32": 1e-4, "bfloat16": 5e-2}
 def products(step: Step) -> Call:
     """The products that a step consists of, on arrays of the same sizes, parameters and gradient its own.
 
-    Random numbers, as in a step: on ones a core that is short of power is faster.
+    Random numbers, as in a step: on ones a core that is short of power is faster. All arrays begin lines of the cache.
     """
     n, calls, random = step.batch.size, [], np.random.default_rng(0)
     for i, layer in enumerate(step.network.layers):
         assert isinstance(layer, Dense)
         w, dw = step.parameters[layer.w], step.gradient[layer.w]
-        x, y = (random.standard_normal((size, n), np.float32) for size in (layer.inputs, layer.outputs))
-        calls += [(False, False, w, x, np.empty_like(y)), (False, True, y, x, dw)]
+        x, dx = (aligned(layer.inputs * n, np.float32).reshape(-1, n) for _ in range(2))
+        y, dy = (aligned(layer.outputs * n, np.float32).reshape(-1, n) for _ in range(2))
+        random.standard_normal(out=x, dtype=np.float32), random.standard_normal(out=dy, dtype=np.float32)
+        calls += [(False, False, w, x, y), (False, True, dy, x, dw)]
         if i:
-            calls.append((True, False, w, y, np.empty_like(x)))
+            calls.append((True, False, w, dy, dx))
 
     def run() -> None:
         for arguments in calls:

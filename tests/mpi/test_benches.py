@@ -109,8 +109,9 @@ def test_partition(tmp_path):
     arguments = ["--config", str(tmp_path / "network.toml"), "--partitions", "3", "--steps", "2", "--repetitions", "1"]
     facts, _ = told("partition", *arguments, ranks=3)
     assert (facts["partitions"], facts["examples"]) == (3, 3)
-    require_numbers(facts, "one_ms", "p_ms", "speedup")
+    require_numbers(facts, "one_ms", "p_ms", "at_once_ms", "speedup", "bound", "of_bound")
     assert math.isclose(facts["speedup"], facts["one_ms"] / facts["p_ms"])
+    assert math.isclose(facts["bound"], 3 * facts["one_ms"] / facts["at_once_ms"])
     assert facts["bytes_ratio"] == 1.0 and facts["bytes"] > 0
 
 
