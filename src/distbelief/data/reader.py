@@ -23,7 +23,7 @@ class Reader(Protocol):
 
 
 class ArrayReader:
-    """Rows of an array `[examples, features]`, or of some of its columns, in memory or in a mapped file, where they lie."""
+    """Rows of an array `[examples, features]`, or of some of its columns, where they lie: in memory or a mapped file."""
 
     def __init__(self, source_nf: np.ndarray):
         self._source_nf = source_nf
