@@ -6,8 +6,8 @@ Both take turns in one run. The networks are those of examples/.
 
 one_ms: of the whole network on one rank while the others sleep; a mean over the ranks, each of which has its turn, as
 cores need not be equally fast and all of them take part in p_ms.
-speedup: the median over the rounds of turns of the ratio within each: cores of a virtual machine may slow down by a third
-for seconds.
+speedup: the median over the rounds of turns of the ratio within each, as cores of a virtual machine may slow down by a
+third for seconds.
 bound: likewise, against the slowest rank when all compute the whole network, each for itself, at once (at_once_ms).
 A cut that costs nothing would reach it.
 bytes_ratio: what crossed the boundaries between partitions, up and down, against the least possible: each number that
