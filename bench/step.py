@@ -1,7 +1,7 @@
 """A step of training, forward and backward through a whole network, and the memory that it takes.
 
     python bench/step.py [--net speech|image|stage] [--batch N] [--dtype float32|bfloat16] [--threads T]
-                         [--blas scipy|mkl] [--against torch|one-thread] [--quick]
+                         [--blas scipy|mkl] [--against torch|one-thread] [--repetitions N] [--quick]
 
 Rivals take turns; figures are medians. `products`: the matrix products of the dense layers and nothing else, on the
 same arrays. `--against torch` takes the best that PyTorch has for the type: float32, or for bfloat16 the faster of
@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--threads", type=count, default=1)
     parser.add_argument("--blas", choices=["scipy", "mkl"], default="scipy")
     parser.add_argument("--against", choices=["torch", "one-thread"], help="race with it (`make bench-env` has torch)")
+    parser.add_argument("--repetitions", type=count, default=9, help="turns of each rival (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a small network and few repetitions: seconds")
     arguments = parser.parse_args()
     if arguments.against == "torch" and importlib.util.find_spec("torch") is None:
@@ -149,7 +150,7 @@ def main() -> None:
     described = NETWORKS[arguments.net][arguments.quick]()
     step, memory = measured_memory(described, batch, arguments.dtype)
     print(f"{described.words}, {step.network.layout.size} parameters, batch {batch}, {arguments.dtype}")
-    found = race(step, arguments, 3 if arguments.quick else 9)
+    found = race(step, arguments, 3 if arguments.quick else arguments.repetitions)
     print(
         f"memory           {memory['bytes_taken'] / 1e6:.1f} MB taken, {memory['bytes_planned'] / 1e6:.1f} MB planned, "
         f"{memory['bytes_least'] / 1e6:.1f} MB of parameters, gradients and activations"

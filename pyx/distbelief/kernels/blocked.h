@@ -1,6 +1,5 @@
 /* Products of dense layers in blocks that stay in the caches, for what a BLAS measures slow at: a large result that is
-   written once (the gradient by the weights), sums down the columns of a large matrix (the one by the inputs), or along
-   its rows (the outputs).
+   written once (the gradient by the weights), and sums down the columns of a large matrix (the one by the inputs).
 
    Included by blocked.pxd once per float type, after product.h, with REAL and NAME. Blocks lie on the stack. */
 
@@ -9,7 +8,6 @@
 
 #define BLOCK_ROWS 192  /* of a block of W, a multiple of all tiles' heights */
 #define BLOCK_INNER 128 /* rows of W that a block takes part of */
-#define BLOCK_WIDTH 256 /* columns, where a block is of whole rows' parts */
 #define STRIP (2 * VECTOR_BYTES / (ptrdiff_t)sizeof(REAL)) /* columns of a result: two registers */
 #define LONGEST 512     /* batch that NAME(outer_product) takes */
 
@@ -40,25 +38,6 @@ static void NAME(column_product)(const REAL *w, ptrdiff_t ldw, const REAL *b, RE
             p.rows = rows - i < BLOCK_ROWS ? rows - i : BLOCK_ROWS;
             p.inner = inner - k < BLOCK_INNER ? inner - k : BLOCK_INNER;
             NAME(pack)(w + k * ldw + i, p.inner, p.rows, ldw, block, BLOCK_ROWS);
-            for (ptrdiff_t j = 0; j < columns; j += STRIP) {
-                p.columns = columns - j < STRIP ? columns - j : STRIP;
-                NAME(pack)(b + k * columns + j, p.inner, p.columns, columns, strip, STRIP);
-                NAME(product)(&p, block, strip, c + i * columns + j);
-            }
-        }
-}
-
-/* c[i, j] = sum over k < inner of w[i, k] b[k, j], for i < rows, j < columns; all dense. */
-static void NAME(row_product)(const REAL *w, const REAL *b, REAL *c, ptrdiff_t rows, ptrdiff_t columns,
-                              ptrdiff_t inner) {
-    _Alignas(CACHE_LINE) REAL block[BLOCK_ROWS * BLOCK_WIDTH];
-    _Alignas(CACHE_LINE) REAL strip[BLOCK_WIDTH * STRIP];
-    for (ptrdiff_t i = 0; i < rows; i += BLOCK_ROWS)
-        for (ptrdiff_t k = 0; k < inner; k += BLOCK_WIDTH) {
-            Product p = {.outer = 1, .a_i = BLOCK_WIDTH, .a_k = 1, .b_k = STRIP, .c_i = columns, .add = k > 0};
-            p.rows = rows - i < BLOCK_ROWS ? rows - i : BLOCK_ROWS;
-            p.inner = inner - k < BLOCK_WIDTH ? inner - k : BLOCK_WIDTH;
-            NAME(pack)(w + i * inner + k, p.rows, p.inner, inner, block, BLOCK_WIDTH);
             for (ptrdiff_t j = 0; j < columns; j += STRIP) {
                 p.columns = columns - j < STRIP ? columns - j : STRIP;
                 NAME(pack)(b + k * columns + j, p.inner, p.columns, columns, strip, STRIP);

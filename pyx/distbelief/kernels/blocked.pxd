@@ -1,4 +1,4 @@
-# The products of dense layers on row-major data: ours (blocked.h) where it measured faster, else BLAS's.
+# Two products of dense layers on row-major data: ours (blocked.h) where it measured faster, else BLAS's.
 
 from distbelief.kernels.blas cimport gemm, scipys
 from distbelief.kernels.product cimport Product
@@ -26,10 +26,6 @@ cdef extern from *:
     void _columns_double "distbelief_double_column_product"(const double *w, Py_ssize_t ldw, const double *b, double *c,
                                                             Py_ssize_t rows, Py_ssize_t columns,
                                                             Py_ssize_t inner) nogil
-    void _rows_float "distbelief_float_row_product"(const float *w, const float *b, float *c, Py_ssize_t rows,
-                                                    Py_ssize_t columns, Py_ssize_t inner) nogil
-    void _rows_double "distbelief_double_row_product"(const double *w, const double *b, double *c, Py_ssize_t rows,
-                                                      Py_ssize_t columns, Py_ssize_t inner) nogil
     void _outer_float "distbelief_float_outer_product"(const float *a, const float *b, float *c, Py_ssize_t rows,
                                                        Py_ssize_t columns, Py_ssize_t inner) nogil
     void _outer_double "distbelief_double_outer_product"(const double *a, const double *b, double *c, Py_ssize_t rows,
@@ -38,19 +34,6 @@ cdef extern from *:
 cdef enum:
     LARGE = 1 << 20  # numbers of a matrix from which on it does not stay in the caches, with what else a step touches
     NARROW = 256     # batch up to which a result stays there; beyond, BLAS is as fast
-
-
-cdef inline void row_product(const real *w, const real *b, real *c, Py_ssize_t rows, Py_ssize_t columns,
-                             Py_ssize_t inner) noexcept nogil:
-    """C[rows, columns] = W[rows, inner] B[inner, columns]: the outputs. Ours is faster than MKL's, not than OpenBLAS's."""
-    if FASTER and not scipys and rows * inner >= LARGE and columns <= NARROW:
-        if real is float:
-            _rows_float(w, b, c, rows, columns, inner)
-        else:
-            _rows_double(w, b, c, rows, columns, inner)
-    else:
-        gemm[real](b'n', b'n', <int>rows, <int>columns, <int>inner, <real *>w, <int>inner, <real *>b, <int>columns, 0,
-                   c, <int>columns)
 
 
 cdef inline void outer_product(const real *a, const real *b, real *c, Py_ssize_t rows, Py_ssize_t columns,

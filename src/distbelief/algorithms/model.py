@@ -138,5 +138,5 @@ class Problem(Protocol):
 
 
 def for_partition(problem: Problem, cut: Cut, partition: int) -> Problem:
-    """`problem` as a partition reads it: examples by the numbers that it needs, if the problem can do so (`reading`)."""
+    """`problem` as a partition reads it: of examples the numbers that it needs, if the problem has `reading`."""
     return problem.reading(cut.features(partition)) if hasattr(problem, "reading") else problem

@@ -14,8 +14,8 @@ from distbelief.kernels import gather_columns
 class Batch(NamedTuple):
     """Some examples, last axis over examples.
 
-    x_in: `[features, n]`, of all features or of those asked for, float32 or float64, C-contiguous. An example of shape `[H, W, C]` is flattened in that
-    order, so `x_in.reshape(H, W, C, n)` is the image batch, without a copy.
+    x_in: `[features, n]`, float32 or float64, C-contiguous: all features of the examples, or some. An example
+    of shape `[H, W, C]` is flattened in that order, so `x_in.reshape(H, W, C, n)` is the image batch, without a copy.
     labels: classes, int64 `[n]`, or real targets, `[outputs, n]`, of x_in's dtype.
     """
 

@@ -6,12 +6,35 @@ from collections.abc import Callable
 import numpy as np
 
 from distbelief.comm.endpoint import Request
+from distbelief.nn.arena import LINE, aligned
 from distbelief.nn.interval import Interval
 from distbelief.partition.peers import BACKWARD, FORWARD, Peers
 from distbelief.partition.plan import Plan
 
 Allocate = Callable[[int, np.dtype], np.ndarray]
 """Makes a 1-D array of so many elements, as np.empty does."""
+
+# Numbers of a network's buffers that are allocated at once: more than the system gives small pages to.
+CHUNK = 1 << 23
+
+
+class Room:
+    """Buffers of one type side by side in few large arrays, which get large pages; each begins a line of the cache."""
+
+    def __init__(self, dtype: np.dtype, allocate: Allocate):
+        self._dtype = dtype
+        self._allocate = allocate
+        self._left = np.empty(0, dtype)
+
+    def take(self, size: int, dtype: np.dtype) -> np.ndarray:
+        """A buffer of its own (`Allocate`)."""
+        assert dtype == self._dtype, f"{dtype} from a room for {self._dtype}"
+        line = LINE // dtype.itemsize
+        whole = -(-size // line) * line
+        if whole > self._left.size:
+            self._left = aligned(max(whole, CHUNK), dtype, self._allocate)
+        taken, self._left = self._left[:size], self._left[whole:]
+        return taken
 
 
 class Inputs:
