@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 
 from distbelief.algorithms.roles import Roles
 from distbelief.errors import UserError
-from distbelief.launch.roles import assign
+from distbelief.launch.roles import assign, expect_parameters
+from distbelief.nn import Layout
+from distbelief.server import Server
 
 
 @pytest.mark.parametrize(
@@ -85,3 +89,10 @@ def test_a_replica_that_no_node_can_hold_goes_over_several():
 def test_ranks_that_make_no_whole_replica_are_refused(ranks, place):
     with pytest.raises(UserError, match=f"^network.partitions: {ranks} ranks leave .* expected a multiple of 2"):
         assign(ranks, 1, place, partitions=2)
+
+
+def test_more_shards_than_parameters():
+    job = SimpleNamespace(problem=SimpleNamespace(model=lambda: SimpleNamespace(layout=Layout({"w": (3,)}))))
+    expect_parameters(Server(shards=3), job)
+    with pytest.raises(UserError, match=r"^server\.shards: 4 shards for 3 parameters, expected fewer$"):
+        expect_parameters(Server(shards=4), job)

@@ -23,7 +23,7 @@ LINE = 64  # bytes of a cache line
 SPINS, YIELDING = 40, 300e-6
 # Then it sleeps, longer and longer: an idle rank costs about 4% of a core and answers within 2 ms (a sleep takes up
 # to half a millisecond longer than it was asked to).
-SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 1.4e-3
+SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 0.9e-3
 
 
 class _Backoff:
