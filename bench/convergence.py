@@ -174,7 +174,10 @@ def row(runs: Runs, name: str, arguments: argparse.Namespace) -> list[dict]:
         changes = {"epochs": arguments.search_epochs, "warmstart": 0, "ramp": 0, "seed": arguments.rate_seed}
         if staleness != "synchronous":
             changes["staleness"] = "scaled"
-        undivided = best(lambda rate, tried=settings | changes: runs(rate=rate, **tried)[0], undivided)
+        if arguments.rate is None:
+            undivided = best(lambda rate, tried=settings | changes: runs(rate=rate, **tried)[0], undivided)
+        else:
+            undivided = arguments.rate
         rate = undivided / replicas if staleness == "as it is" else undivided
         results = [runs(rate=rate, seed=seed, **settings) for seed in arguments.seeds]
         cell = {
@@ -198,6 +201,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=8, help="examples in a minibatch of one replica")
     parser.add_argument("--units", type=int, default=64, help="of the hidden layer")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rate", type=float, help="for all cells, where it is not divided: nothing is searched")
     parser.add_argument("--rate-seed", type=int, default=0, help="rates are searched with this one")
     parser.add_argument("--warmstart", type=int, default=5, help="steps of replica 0 alone, for each epoch")
     parser.add_argument("--ramp", type=int, default=10, help="further steps until all train, for each epoch")

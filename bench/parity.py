@@ -5,9 +5,9 @@
 
 Fashion-MNIST in float64 (`distbelief data fashion-mnist --to data/fashion-mnist`), all training images but one, which
 is held out, or fewer; pixels as in the example, with an L2 penalty, so that there is one minimum. Both methods begin at
-the same parameters, remember as many pairs, and go on until the gradient's norm tells that the loss is within 1e-7 of
-the minimum's, relative (strong convexity, by the penalty). SciPy (L-BFGS-B, no bounds) minimises the same objective as
-NumPy computes it, all images at once. The last line is JSON.
+the same parameters, remember as many pairs, and go on until the gradient's norm tells that the loss is well within 1e-6
+of the minimum's, relative. SciPy (L-BFGS-B, no bounds) minimises the same objective as NumPy computes it, all images at
+once. The last line is JSON.
 `loss_difference`: of the last losses, ours less SciPy's, relative. `evaluations`, `scipy_evaluations`: until the loss
 was within 1e-6 of the lowest that either of them found.
 """
@@ -138,7 +138,10 @@ def configuration(arguments: argparse.Namespace) -> Config:
 
 
 def _norm(penalty: float) -> float:
-    """A gradient's norm g where the loss is near enough to the minimum: it is at most g^2 / (2 penalty) above it."""
+    """The norm of a gradient g where the loss is near the minimum: g^2 / (2 penalty) above it, or little more.
+
+    Were biases penalised, too, it would be no more.
+    """
     return (2 * penalty * LOSS * NEAR / 10) ** 0.5
 
 

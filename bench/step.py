@@ -1,7 +1,7 @@
 """A step of training, forward and backward through a whole network, and the memory that it takes.
 
     python bench/step.py [--net speech|image|stage] [--batch N] [--dtype float32|bfloat16] [--threads T]
-                         [--blas scipy|mkl] [--against torch|one-thread] [--quick]
+                         [--blas scipy|mkl] [--against torch|one-thread] [--repetitions N] [--quick]
 
 Rivals take turns; figures are medians. `products`: the matrix products of the dense layers and nothing else, on the
 same arrays. `--against torch` takes the best that PyTorch has for the type: float32, or for bfloat16 the faster of
@@ -26,6 +26,7 @@ from timing import Call, medians
 from distbelief.errors import UserError
 from distbelief.kernels import product, use_threads
 from distbelief.nn import Dense
+from distbelief.nn.arena import aligned
 from distbelief.processor import prepare
 
 # Relative, of the losses of the same minibatch: sums of thousands of roundings.
@@ -35,16 +36,18 @@ AGREE = {"float32": 1e-4, "bfloat16": 5e-2}
 def products(step: Step) -> Call:
     """The products that a step consists of, on arrays of the same sizes, parameters and gradient its own.
 
-    Random numbers, as in a step: on ones a core that is short of power is faster.
+    Random numbers, as in a step: on ones a core that is short of power is faster. All arrays begin lines of the cache.
     """
     n, calls, random = step.batch.size, [], np.random.default_rng(0)
     for i, layer in enumerate(step.network.layers):
         assert isinstance(layer, Dense)
         w, dw = step.parameters[layer.w], step.gradient[layer.w]
-        x, y = (random.standard_normal((size, n), np.float32) for size in (layer.inputs, layer.outputs))
-        calls += [(False, False, w, x, np.empty_like(y)), (False, True, y, x, dw)]
+        x, dx = (aligned(layer.inputs * n, np.float32).reshape(-1, n) for _ in range(2))
+        y, dy = (aligned(layer.outputs * n, np.float32).reshape(-1, n) for _ in range(2))
+        random.standard_normal(out=x, dtype=np.float32), random.standard_normal(out=dy, dtype=np.float32)
+        calls += [(False, False, w, x, y), (False, True, dy, x, dw)]
         if i:
-            calls.append((True, False, w, y, np.empty_like(x)))
+            calls.append((True, False, w, dy, dx))
 
     def run() -> None:
         for arguments in calls:
@@ -132,6 +135,7 @@ def main() -> None:
     parser.add_argument("--threads", type=count, default=1)
     parser.add_argument("--blas", choices=["scipy", "mkl"], default="scipy")
     parser.add_argument("--against", choices=["torch", "one-thread"], help="race with it (`make bench-env` has torch)")
+    parser.add_argument("--repetitions", type=count, default=9, help="turns of each rival (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a small network and few repetitions: seconds")
     arguments = parser.parse_args()
     if arguments.against == "torch" and importlib.util.find_spec("torch") is None:
@@ -146,7 +150,7 @@ def main() -> None:
     described = NETWORKS[arguments.net][arguments.quick]()
     step, memory = measured_memory(described, batch, arguments.dtype)
     print(f"{described.words}, {step.network.layout.size} parameters, batch {batch}, {arguments.dtype}")
-    found = race(step, arguments, 3 if arguments.quick else 9)
+    found = race(step, arguments, 3 if arguments.quick else arguments.repetitions)
     print(
         f"memory           {memory['bytes_taken'] / 1e6:.1f} MB taken, {memory['bytes_planned'] / 1e6:.1f} MB planned, "
         f"{memory['bytes_least'] / 1e6:.1f} MB of parameters, gradients and activations"

@@ -69,7 +69,7 @@ def medians(rivals: Mapping[str, Call], repetitions: int, least: float) -> dict[
     """Seconds of one call, for each rival: medians of `repetitions` turns, each of about `least` seconds."""
     calls = {}
     for name, call in rivals.items():
-        once = min(seconds_of(call, 1) for _ in range(3))
+        once = min(seconds_of(call, 1) for _ in range(3 if least else 1))
         calls[name] = max(1, round(least / max(once, 1e-7)))
     turns = {name: [] for name in rivals}
     for _ in range(repetitions):

@@ -54,6 +54,10 @@ def test_products_with_large_matrices_are_numpys(threads, blas, inputs, n, dtype
     w, x, dz = (random.standard_normal(shape).astype(dtype) for shape in ((outputs, inputs), (inputs, n), (outputs, n)))
     tolerance = {np.float32: 1e-3, np.float64: 1e-12}[dtype]
 
+    y = np.full((outputs, n), np.nan, dtype)
+    product(False, False, w, x, y)
+    np.testing.assert_allclose(y, w.astype(float) @ x, rtol=0, atol=tolerance)
+
     dx = np.full((inputs, n), np.nan, dtype)
     product(True, False, w, dz, dx)
     np.testing.assert_allclose(dx, w.T.astype(float) @ dz, rtol=0, atol=tolerance)

@@ -15,7 +15,7 @@ from distbelief.comm.endpoint import ANY, DeadlineExpired, Envelope, Request
 mpi4py.rc.thread_level = "funneled"
 from mpi4py import MPI  # noqa: E402  (the thread level must be set before)
 
-# MPI counts are C ints: longer transfers travel in pieces, which both sides cut alike.
+# MPI counts are C ints: longer transfers travel in parts, which both sides cut alike.
 PIECE = 1 << 30
 LINE = 64  # bytes of a cache line
 # A wait polls this often, then for so many seconds more, giving its core away to whoever wants it in between: long
@@ -53,17 +53,18 @@ class _Backoff:
 
 
 class MpiRequest:
-    """One transfer, in as many pieces as its size needs."""
+    """One transfer, in as many parts as its size needs."""
 
-    def __init__(self, pieces: list[tuple[MPI.Request, int]], buffer: np.ndarray, receives: bool = False):
-        self._pieces = pieces
+    def __init__(self, parts: list[tuple[MPI.Request, int]], buffer: np.ndarray, receives: bool = False):
+        """`parts`: each with its bytes."""
+        self._parts = parts
         self._buffer = buffer  # keeps the memory alive until the transfer is over
         self._receives = receives
 
     def done(self) -> bool:
-        """True once every piece is complete; ValueError if a received message has another size. Local."""
-        while self._pieces:
-            request, expected = self._pieces[-1]
+        """True once every part is complete; ValueError if a received message has another size. Local."""
+        while self._parts:
+            request, expected = self._parts[-1]
             status = MPI.Status()
             try:
                 if not request.Test(status):
@@ -72,22 +73,22 @@ class MpiRequest:
                 if self._receives and error.Get_error_class() == MPI.ERR_TRUNCATE:
                     raise ValueError(f"received a message of more than the {expected} bytes expected") from error
                 raise
-            self._pieces.pop()
+            self._parts.pop()
             if self._receives and status.Get_count(MPI.BYTE) != expected:
                 source = status.Get_source()
                 raise ValueError(f"received {status.Get_count(MPI.BYTE)} bytes from rank {source}, {expected} expected")
         return True
 
 
-def _bytes(buffer: np.ndarray) -> np.ndarray:
-    """The memory of a C-contiguous array as uint8, shape (nbytes,)."""
+def _parts(buffer: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    """What a C-contiguous array travels in: memory, and how many bytes."""
     if not buffer.flags.c_contiguous:
         raise ValueError("buffers must be C-contiguous")
-    return buffer.reshape(-1).view(np.uint8)
-
-
-def _cut(memory: np.ndarray) -> list[np.ndarray]:
-    return [memory[start : start + PIECE] for start in range(0, max(memory.size, 1), PIECE)]
+    if buffer.nbytes <= PIECE:
+        return [(buffer, buffer.nbytes)]  # as it is: a view takes longer than MPI's own call
+    memory = buffer.reshape(-1).view(np.uint8)
+    parts = [memory[start : start + PIECE] for start in range(0, memory.size, PIECE)]
+    return [(part, part.size) for part in parts]
 
 
 class MpiWindow:
@@ -107,11 +108,12 @@ class MpiWindow:
         comm.Barrier()  # nobody reads before everybody's memory is zero
 
     def get(self, into: np.ndarray, source: int, offset: int = 0) -> MpiRequest:
-        pieces = [
-            (self._win.Rget([piece, piece.size, MPI.BYTE], source, (offset + i * PIECE, piece.size, MPI.BYTE)), 0)
-            for i, piece in enumerate(_cut(_bytes(into)))
-        ]
-        return MpiRequest(pieces, into)
+        parts = []
+        for part, nbytes in _parts(into):
+            request = self._win.Rget([part, nbytes, MPI.BYTE], source, (offset, nbytes, MPI.BYTE))
+            parts.append((request, nbytes))
+            offset += nbytes
+        return MpiRequest(parts, into)
 
     def sync(self) -> None:
         self._win.Sync()
@@ -131,12 +133,12 @@ class MpiEndpoint:
         self.size = comm.size
 
     def send(self, buffer: np.ndarray, dest: int, tag: int) -> MpiRequest:
-        pieces = [(self._comm.Isend([piece, MPI.BYTE], dest, tag), piece.size) for piece in _cut(_bytes(buffer))]
-        return MpiRequest(pieces, buffer)
+        parts = [(self._comm.Isend([part, n, MPI.BYTE], dest, tag), n) for part, n in _parts(buffer)]
+        return MpiRequest(parts, buffer)
 
     def receive(self, buffer: np.ndarray, source: int, tag: int) -> MpiRequest:
-        pieces = [(self._comm.Irecv([piece, MPI.BYTE], source, tag), piece.size) for piece in _cut(_bytes(buffer))]
-        return MpiRequest(pieces, buffer, receives=True)
+        parts = [(self._comm.Irecv([part, n, MPI.BYTE], source, tag), n) for part, n in _parts(buffer)]
+        return MpiRequest(parts, buffer, receives=True)
 
     def probe(self, source: int = ANY, tag: int = ANY) -> Envelope | None:
         status = MPI.Status()
@@ -148,11 +150,13 @@ class MpiEndpoint:
         return Envelope(status.Get_source(), status.Get_tag(), status.Get_count(MPI.BYTE))
 
     def wait_message(self, timeout: float, source: int = ANY, tag: int = ANY) -> Envelope | None:
+        envelope = self.probe(source, tag)
+        if envelope is not None:
+            return envelope
         backoff = _Backoff(timeout)
-        while True:
+        while envelope is None and backoff.pause():
             envelope = self.probe(source, tag)
-            if envelope is not None or not backoff.pause():
-                return envelope
+        return envelope
 
     def wait_any(self, requests: Sequence[Request], timeout: float, what: str) -> int:
         backoff = _Backoff(timeout)
@@ -164,8 +168,10 @@ class MpiEndpoint:
                 raise DeadlineExpired(f"rank {self.rank} waited {timeout:g} s for {what}")
 
     def wait_all(self, requests: Sequence[Request], timeout: float, what: str) -> None:
+        waiting = [request for request in requests if not request.done()]
+        if not waiting:
+            return  # most are
         backoff = _Backoff(timeout)
-        waiting = list(requests)
         while True:
             waiting = [request for request in waiting if not request.done()]
             if not waiting:

@@ -20,11 +20,12 @@ from distbelief.kernels.logistic import logistic_loss
 from distbelief.kernels.normalisation import PLANES, normalise_backward, normalise_forward
 from distbelief.kernels.penalty import l2_penalty
 from distbelief.kernels.pooling import POOLINGS, pool_backward, pool_forward
+from distbelief.kernels.renewal import renew
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.softmax_band import softmax_band, softmax_band_gradient, softmax_band_score
 from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
 from distbelief.kernels.threads import use_threads, used_threads
-from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from, weigh
+from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, weigh
 from distbelief.kernels.vectors import combine, gram
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "pool_backward",
     "pool_forward",
     "product",
+    "renew",
     "sgd",
     "softmax_band",
     "softmax_band_gradient",
@@ -72,7 +74,6 @@ __all__ = [
     "softmax_score",
     "squared_error",
     "squared_error_of_classes",
-    "step_from",
     "use_gemm16",
     "use_sgemm",
     "use_threads",

@@ -42,14 +42,18 @@ class Inputs:
 
     def __init__(self, plan: Plan, partition: int, dtype: np.dtype):
         self.own = self.rows = plan.regions[0][partition]
+        self.features = self.features_of(plan, partition)
+        """The numbers of a flattened example that the region takes."""
         self._below = plan.layers[0].below
         self._dtype = dtype
         self._width = math.prod(self._below[1:])
 
-    @property
-    def features(self) -> Interval:
-        """The numbers of a flattened example that the region takes."""
-        return Interval(self.own.start * self._width, self.own.stop * self._width)
+    @staticmethod
+    def features_of(plan: Plan, partition: int) -> Interval:
+        """The numbers of a flattened example that `partition` needs."""
+        start, stop = plan.regions[0][partition]
+        width = math.prod(plan.layers[0].below[1:])
+        return Interval(start * width, stop * width)
 
     def take(self, x_in: np.ndarray) -> None:
         """The examples of a step: [features.size, n], or whole ones, of which the region is taken."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
-from distbelief.kernels import narrow_carrying, sgd, step_from, widen
+from distbelief.kernels import renew, sgd
 from distbelief.server import held
 from distbelief.server.exposed import Exposed
 from distbelief.server.fetch import Fetch, Reader
@@ -30,12 +30,15 @@ from distbelief.server.messages import (
 from distbelief.server.pieces import cut
 from distbelief.server.placement import Interval, Placement
 from distbelief.server.push import Push
+from distbelief.server.rounding import Rounding
 from distbelief.server.settings import Server
 from distbelief.server.staleness import Compensated
 from distbelief.server.wire import wire_dtype
 
 # A replica that waits for the slowest looks this often (seconds).
 SHORTEST_PAUSE, LONGEST_PAUSE = 50e-6, 5e-3
+# Bytes of parameters that caches hold beside all else. More are written past them: no layer finds its own there.
+CACHED = 16 << 20
 
 
 class Client:
@@ -75,7 +78,6 @@ class Client:
         self._dtype = np.dtype(dtype)
         self._number = number
         self._announce = number is not None and isinstance(settings.staleness, Compensated)
-        self._push_dtype = wire_dtype(settings.push_wire, self._dtype)
         self._reader = Reader(
             endpoint,
             window,
@@ -86,9 +88,8 @@ class Client:
             wire_dtype("native" if number is None else settings.fetch_wire, self._dtype),
             number,
         )
-        # For a push in bfloat16: what rounding has lost so far, and the buffers that are not on their way.
-        self._carry = np.zeros(self.size if self._push_dtype != self._dtype else 0, self._dtype)
-        self._wire_buffers: list[np.ndarray] = []
+        self._rounding = Rounding(self.pieces, self._dtype) if settings.push_wire == "bfloat16" else None
+        self._past = self.size * self._dtype.itemsize > CACHED
         self._fetch: Fetch | None = None  # started, and pieces of it are missing
         self._pushes: list[Push] = []  # those that this fetch, or the next, may lack
         self._sent = np.zeros(len(shards), np.int64)  # pieces of all pushes so far: the shards' marks to come
@@ -165,10 +166,7 @@ class Client:
         steps that the replica has taken.
         """
         assert all(push.gradient is not gradient for push in self._pushes), "this buffer is still in use"
-        wired = gradient
-        if self._push_dtype != self._dtype:
-            wired = self._wire_buffers.pop() if self._wire_buffers else np.empty(self.size, self._push_dtype)
-        push = Push(self._sequence, gradient, wired, counts, clock, self.pieces)
+        push = Push(self._sequence, gradient, counts, clock, self.pieces)
         self._sequence += 1
         self._pushes.append(push)
         return push
@@ -176,9 +174,8 @@ class Client:
     def send(self, push: Push, number: int) -> None:
         """Start sending a piece of a push that has begun: its gradient is final. Each piece once, in any order."""
         piece = self.pieces[number]
-        payload = piece.of(push.wired)
-        if push.wired is not push.gradient:
-            narrow_carrying(piece.of(push.gradient), piece.of(self._carry), payload)
+        rounding = self._rounding
+        payload = piece.of(push.gradient) if rounding is None else rounding.piece(number, push.gradient)
         mark = self._sent[piece.shard] = self._sent[piece.shard] + 1
         header = record(
             HEADER,
@@ -196,6 +193,8 @@ class Client:
         rank = self._shards[piece.shard]
         push.requests.append(self._endpoint.send(header, rank, PUSH))
         push.requests.append(self._endpoint.send(payload, rank, PAYLOAD))
+        if rounding is not None:
+            rounding.leaves(payload, push.requests[-1])
         self.bytes_pushed += payload.nbytes + HEADER.itemsize
 
     def push(self, gradient: np.ndarray, counts: np.ndarray, clock: int = 0) -> Push:
@@ -282,12 +281,8 @@ class Client:
             held.install(values, lacking, rate, here)
             self._reader.give_back(values)
             return
-        if values.dtype != here.dtype:
-            widen(values, here)
-        elif lacking:
-            step_from(values, lacking.pop(), rate, here)  # one pass instead of two
-        else:
-            np.copyto(here, values)
+        # One pass for the first that is lacking; often there is no other.
+        renew(values, here, lacking.pop() if lacking else None, rate, self._past)
         for gradient in lacking:
             sgd(here, gradient, rate)
         self._reader.give_back(values)
@@ -305,13 +300,7 @@ class Client:
         """Let go of the pushes that are done, unless a fetch under way may have begun before they were."""
         if self._fetch is not None:
             return
-        under_way = []
-        for push in self._pushes:
-            if not push.done():
-                under_way.append(push)
-            elif push.wired is not push.gradient:
-                self._wire_buffers.append(push.wired)
-        self._pushes = under_way
+        self._pushes = [push for push in self._pushes if not push.done()]
 
     def _tell(self, headers: Iterable[tuple[int, dict]]) -> None:
         """Send headers without payload, each to a shard."""

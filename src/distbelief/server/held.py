@@ -8,9 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distbelief.kernels import accrue, narrow, sgd, widen
-
-BFLOAT16 = np.dtype(np.uint16)
-"""Its bits: NumPy has no such type."""
+from distbelief.server.wire import BFLOAT16
 
 
 def install(values: np.ndarray, lacking: Sequence[np.ndarray], rate: float, out: np.ndarray) -> None:

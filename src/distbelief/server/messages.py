@@ -1,5 +1,7 @@
 """What travels between clients and shards: tags, the header of a push, its acknowledgement, the window's record."""
 
+from collections import namedtuple
+
 import numpy as np
 
 # Tags. One message of PUSH (a header) is followed by one of PAYLOAD (a piece of a gradient), if the header says that
@@ -25,6 +27,8 @@ HEADER = np.dtype(
         ("last", "<i8"),  # whether it is the push's last piece for this shard
     ]
 )
+Header = namedtuple("Header", HEADER.names)
+"""The same as Python's numbers: `Header(*header.item())`, as reading a field of an array takes a microsecond."""
 ACKNOWLEDGEMENT = np.dtype(
     [
         ("sequence", "<i8"),  # the push that has been applied
@@ -46,6 +50,6 @@ RECORD = np.dtype(
 def record(dtype: np.dtype, **fields) -> np.ndarray:
     """One element of `dtype`, shape (1,), ready to be sent. Fields that are not named are zero."""
     made = np.zeros(1, dtype)
-    for name, value in fields.items():
-        made[name] = value
+    made[0] = tuple([fields.pop(name, 0) for name in dtype.names])  # in one go: by name each takes a microsecond
+    assert not fields, f"{list(fields)} are not among {dtype.names}"
     return made
