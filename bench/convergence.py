@@ -67,7 +67,7 @@ class _Nobody:
 
 
 def run(
-    rule, rate, replicas, staleness, warmstart, ramp, epochs, batch, units, rise, fall, seed
+    config, rule, rate, replicas, staleness, warmstart, ramp, epochs, batch, units, rise, fall, seed
 ) -> tuple[float, float]:
     """Train on a simulated cluster: the accuracy at the end (0 if training met a NaN), the mean staleness.
 
@@ -75,7 +75,7 @@ def run(
     """
     together = replicas if staleness == "synchronous" else 1
     changes = [f"seed={seed}", f"data.batch={together * batch}", NETWORK.format(units=units)]
-    experiment = Experiment(load(CONFIG, changes))
+    experiment = Experiment(load(config, changes))
     updates = epochs * experiment.training_examples // (together * batch)
     schedule = Trapezoid(updates, max(int(rise * updates), 1), max(int(fall * updates), 1))
     if together > 1:
@@ -117,9 +117,10 @@ def run(
 
 
 class Runs:
-    """Runs by their settings, kept in a file if there is one, so that none is done twice."""
+    """Runs of one configuration by their settings, kept in a file if there is one, so that none is done twice."""
 
-    def __init__(self, path: str | None, seconds: float):
+    def __init__(self, config: str, path: str | None, seconds: float):
+        self._config = config
         self._path = path
         self._end = time.monotonic() + seconds
         self._done = {}
@@ -137,7 +138,7 @@ class Runs:
             began = time.monotonic()
             if began >= self._end:
                 raise OutOfTime
-            self._done[key] = run(**settings)
+            self._done[key] = run(self._config, **settings)
             print(f"{key}: {self._done[key]} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
             if self._path:
                 with open(self._path, "a") as file:
@@ -173,7 +174,10 @@ def row(runs: Runs, name: str, arguments: argparse.Namespace) -> list[dict]:
         changes = {"epochs": arguments.search_epochs, "warmstart": 0, "ramp": 0, "seed": arguments.rate_seed}
         if staleness != "synchronous":
             changes["staleness"] = "scaled"
-        undivided = best(lambda rate, tried=settings | changes: runs(rate=rate, **tried)[0], undivided)
+        if arguments.rate is None:
+            undivided = best(lambda rate, tried=settings | changes: runs(rate=rate, **tried)[0], undivided)
+        else:
+            undivided = arguments.rate
         rate = undivided / replicas if staleness == "as it is" else undivided
         results = [runs(rate=rate, seed=seed, **settings) for seed in arguments.seeds]
         cell = {
@@ -197,16 +201,18 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=8, help="examples in a minibatch of one replica")
     parser.add_argument("--units", type=int, default=64, help="of the hidden layer")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rate", type=float, help="for all cells, where it is not divided: nothing is searched")
     parser.add_argument("--rate-seed", type=int, default=0, help="rates are searched with this one")
     parser.add_argument("--warmstart", type=int, default=5, help="steps of replica 0 alone, for each epoch")
     parser.add_argument("--ramp", type=int, default=10, help="further steps until all train, for each epoch")
     parser.add_argument("--rise", type=float, default=0.1, help="share of all updates over which the rate goes up")
     parser.add_argument("--fall", type=float, default=0.2, help="share over which it goes down at the end")
+    parser.add_argument("--config", metavar="FILE.toml", default=str(CONFIG), help="what says where the data are")
     parser.add_argument("--results", metavar="FILE", help="runs that have been done, one a line; new ones are added")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no run after so many")
     parser.add_argument("--plot", metavar="FILE.png")
     arguments = parser.parse_args()
-    runs = Runs(arguments.results, arguments.seconds)
+    runs = Runs(arguments.config, arguments.results, arguments.seconds)
     try:
         results = [cell for name in arguments.variants for cell in row(runs, name, arguments)]
     except OutOfTime:

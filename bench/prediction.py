@@ -13,6 +13,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,9 @@ import numpy as np
 
 from distbelief.config import load
 from distbelief.nn import LOSSES, Layer, build
+from distbelief.nn.interval import Interval
 from distbelief.partition import predict
+from distbelief.partition.plan import bands
 from distbelief.partition.prediction import Seconds
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -118,12 +121,17 @@ def rates(net: str, layers: Sequence[Layer], n: int, times: Times) -> Seconds:
     return seconds
 
 
-def predictions(net: str, partitions: Sequence[int], links: Sequence[str], batch: int | None, times: Times) -> dict:
-    """Seconds of a step of one rank, and of so many partitions by their links."""
+def predictions(
+    net: str, partitions: Sequence[int], links: Sequence[str], batch: int | None, times: Times, faster: float = 1.0
+) -> dict:
+    """Seconds of a step of one rank, and of so many partitions by their links; `faster`: than this machine's core."""
     config = load(EXAMPLES / f"{NETWORKS[net][0]}.toml")
     layers = build(config.network.layers, config.network.inputs, config.network.loss)
     n = batch or config.data.batch
-    seconds, loss = rates(net, layers, n, times), LOSSES[config.network.loss]()
+    measured, loss = rates(net, layers, n, times), LOSSES[config.network.loss]()
+
+    def seconds(cut: Layer, position: int, examples: int) -> float:
+        return measured(cut, position, examples) / faster
 
     def step(p: int, link: Link) -> float:
         return predict(layers, p, n, seconds, loss, latency=link.latency, bandwidth=link.bandwidth)
@@ -145,6 +153,45 @@ def table(found: dict, partitions: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
+def received(layers: Sequence[Layer], down: int, across: int) -> int:
+    """Numbers that the busiest partition receives on the way up, for one example, if images are cut into blocks.
+
+    `down` by `across` of them; down by 1 is what a Plan does. Windows and images are square, as the paper's are.
+    """
+    total = np.zeros((down, across), np.int64)
+    for layer, above in pairwise(layers):
+        if len(layer.shape) < 3:
+            continue
+        (height, width, maps), image = layer.shape, len(above.shape) == 3
+        for i, j in np.ndindex(down, across):
+            own = _part(height, down, i), _part(width, across, j)
+            needed = Interval(0, height), Interval(0, width)
+            if image:
+                parts = _part(above.shape[0], down, i), _part(above.shape[1], across, j)
+                needed = [Interval(*above.region(*part)) if part.size else Interval(0, 0) for part in parts]
+            have = math.prod(mine.common(need).size for mine, need in zip(own, needed, strict=True))
+            total[i, j] += (needed[0].size * needed[1].size - have) * maps
+    return int(total.max())
+
+
+def _part(size: int, parts: int, number: int) -> Interval:
+    return bands(np.ones(size), parts)[number]
+
+
+def traffic(nets: Sequence[str], partitions: Sequence[int]) -> str:
+    """Markdown: what the busiest partition receives in a forward pass, cut into rows and into square blocks."""
+    lines = ["| network | partitions | rows | blocks |", "|---" * 4 + "|"]
+    for net in nets:
+        config = load(EXAMPLES / f"{NETWORKS[net][0]}.toml")
+        layers = build(config.network.layers, config.network.inputs, config.network.loss)
+        for p in partitions:
+            side = math.isqrt(p)
+            if side * side == p > 1 and len(layers[0].shape) == 3:
+                rows, blocks = (4e-6 * config.data.batch * received(layers, *cut) for cut in ((p, 1), (side, side)))
+                lines.append(f"| {NETWORKS[net][1]} | {p} | {rows:.1f} MB | {blocks:.1f} MB |")
+    return "\n".join(lines)
+
+
 def plot(found: dict, links: Sequence[str], path: str) -> None:
     """Speed-up over partitions, as figure 3 of the paper has it, with the two numbers that its text gives."""
     import matplotlib
@@ -152,9 +199,11 @@ def plot(found: dict, links: Sequence[str], path: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(links), figsize=(4.2 * len(links), 4.2), sharey=True, layout="constrained")
+    rows = 1 if len(links) < 3 else 2
+    columns = -(-len(links) // rows)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.4 * rows), layout="constrained", squeeze=False)
     colours = dict(zip(NETWORKS, ("#0072B2", "#E69F00", "#009E73", "#D55E00"), strict=True))
-    for axis, link in zip(np.atleast_1d(axes), links, strict=True):
+    for axis, link in zip(axes.flat, links, strict=False):
         for net, result in found.items():
             seconds = result["seconds"][link]
             ps, times = [1, *map(int, seconds)], [result["one_s"], *seconds.values()]
@@ -162,10 +211,11 @@ def plot(found: dict, links: Sequence[str], path: str) -> None:
             axis.plot(ps, [result["one_s"] / s for s in times], "o-", ms=4, color=colours[net], label=label)
         axis.plot([8], [2.2], "x", color=colours["speech"], ms=9, mew=2, label="paper: speech, 8 machines")
         axis.plot([81], [12], "^", color=colours["image1700m"], ms=9, label="paper: 1.7B, 81 machines (more than)")
-        axis.set(title=f"links: {LINKS[link].words}", xlabel="partitions", xlim=(0, None), ylim=(0, None))
+        axis.set(title=f"links: {LINKS[link].words}", xlabel="partitions", ylabel="speed-up over one rank")
+        axis.set_xlim(left=0)
+        axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-    np.atleast_1d(axes)[0].set_ylabel("speed-up over one rank")
-    np.atleast_1d(axes)[0].legend(frameon=False, fontsize=8)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=110)
 
 
@@ -175,6 +225,7 @@ def main() -> None:
     parser.add_argument("--partitions", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32, 81, 128])
     parser.add_argument("--links", nargs="+", choices=list(LINKS), default=list(LINKS))
     parser.add_argument("--batch", type=int, help="examples in a minibatch (default: the example's)")
+    parser.add_argument("--faster", type=float, default=1.0, help="how much faster a rank computes than this core")
     parser.add_argument("--repetitions", type=int, default=7, help="of each measurement; the least counts")
     parser.add_argument("--times", metavar="FILE", help="times that have been measured, one a line; new ones are added")
     parser.add_argument("--measure", action="store_true", help="measure what --times lacks, and predict nothing")
@@ -183,8 +234,9 @@ def main() -> None:
     times, found = Times(arguments.times, arguments.repetitions), {}
     partitions, links = ([], []) if arguments.measure else (arguments.partitions, arguments.links)
     for net in arguments.nets:
-        found[net] = predictions(net, partitions, links, arguments.batch, times)
+        found[net] = predictions(net, partitions, links, arguments.batch, times, arguments.faster)
         print(table({net: found[net]}, partitions), flush=True)
+    print(traffic(arguments.nets, partitions))
     if arguments.plot and not arguments.measure:
         plot(found, links, arguments.plot)
     print(json.dumps({"bench": "prediction", "networks": found, "machine": machine.facts()}))

@@ -1,5 +1,6 @@
 """A configuration made real: its data opened and checked, its network built."""
 
+import copy
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from distbelief.config import Config, Examples
 from distbelief.data import Batch, Batches, Generated, ImageFolder, Source, held_out, open_dataset, part
 from distbelief.errors import UserError
 from distbelief.nn import LOSSES, Network, build
+from distbelief.nn.interval import Interval
 from distbelief.partition import Cut
 
 # Examples that an evaluation scores at once, at most: between two of them rank 0 serves its shard...
@@ -29,6 +31,7 @@ class Experiment:
         self._layers = build(network.layers, network.inputs, network.loss)
         example = 8 * sum(math.prod(layer.shape) for layer in self._layers)  # bytes: outputs, gradients by them
         self._evaluation_batch = max(config.data.batch, min(EVALUATION_BATCH, EVALUATION_BYTES // example))
+        self._features: Interval | None = None
         self._train = self._open(config.data.train)
         self._test = self._open(config.data.test, stream=1) if config.data.test else None
         self._training, self._held_out = held_out(self._train.examples, config.data.held_out, config.seed)
@@ -47,6 +50,12 @@ class Experiment:
         network = self._config.network
         arguments = self._evaluation_batch, network.dtype, LOSSES[network.loss](), network.penalty
         return Cut(self._layers, partitions, *arguments)
+
+    def reading(self, features: Interval) -> "Experiment":
+        """The same, but batches have only these numbers of each flattened example, as a partition needs no others."""
+        narrowed = copy.copy(self)
+        narrowed._features = features
+        return narrowed
 
     def batches(self, replica: int, replicas: int) -> Batches:
         """The minibatches of one replica's part; raises UserError if the part is empty."""
@@ -104,4 +113,5 @@ class Experiment:
             scale=data.scale,
             shift=data.shift,
             dtype=dtype,
+            features=self._features,
         )

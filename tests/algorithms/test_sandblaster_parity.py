@@ -16,7 +16,7 @@ from distbelief.nn import Arena, Dense, Network
 from distbelief.optim import LBFGS, StopRules
 from distbelief.partition import Cut
 
-PENALTY = 0.02
+PENALTY = 0.05
 SETTINGS = Sandblaster(
     portion=100, ship_every=2, method=LBFGS(), stop=StopRules(gradient_norm=1e-5, relative_decrease=None)
 )

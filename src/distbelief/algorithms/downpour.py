@@ -12,7 +12,7 @@ from distbelief.algorithms.coordination import READY, Orders, report
 from distbelief.algorithms.coordinator import Coordinator
 from distbelief.algorithms.keeper import InMemory, Keeper
 from distbelief.algorithms.loop import Part, serve
-from distbelief.algorithms.model import Cut, Problem
+from distbelief.algorithms.model import Cut, Problem, for_partition
 from distbelief.algorithms.progress import Listener, Outcome
 from distbelief.algorithms.replica import Replica
 from distbelief.algorithms.roles import Roles
@@ -92,6 +92,7 @@ def train(
             model, intervals = whole, [Interval(tensor.start, tensor.stop) for tensor in whole.layout.tensors]
         else:
             model = cut.model(Peers(here, roles.ranks[place.replica], timeout))
+            problem = for_partition(problem, cut, place.partition)
             intervals = cut.intervals[place.partition]
         client = Client(
             here,

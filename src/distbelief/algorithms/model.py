@@ -90,6 +90,10 @@ class Cut(Protocol):
     intervals: Sequence[Sequence[Interval]]
     """Of each partition: the places in the flat vector that its own is made of, in order."""
 
+    def features(self, partition: int) -> Interval:
+        """The numbers of a flattened example that `partition` needs."""
+        ...
+
     def model(self, peers: Peers) -> Model:
         """This rank's partition: its gradients and scores are Collective over `peers`."""
         ...
@@ -131,3 +135,8 @@ class Problem(Protocol):
     def test_examples(self) -> Examples | None:
         """Those of `test`. Likewise."""
         ...
+
+
+def for_partition(problem: Problem, cut: Cut, partition: int) -> Problem:
+    """`problem` as a partition reads it: of examples the numbers that it needs, if the problem has `reading`."""
+    return problem.reading(cut.features(partition)) if hasattr(problem, "reading") else problem

@@ -3,6 +3,7 @@
 Importing this module initialises MPI. The communicator is duplicated, so our tags meet nobody else's.
 """
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -17,27 +18,33 @@ from mpi4py import MPI  # noqa: E402  (the thread level must be set before)
 # MPI counts are C ints: longer transfers travel in parts, which both sides cut alike.
 PIECE = 1 << 30
 LINE = 64  # bytes of a cache line
-# A wait polls this often before it sleeps: long enough to catch an answer of a busy peer without a sleep.
-SPINS = 40
-# Then it sleeps, longer and longer: an idle rank costs 3 to 4% of a core and answers within 2 ms (a sleep takes up
-# to a millisecond longer than it was asked to).
-SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 0.7e-3
+# A wait polls this often, then for so many seconds more, giving its core away to whoever wants it in between: long
+# enough to catch an answer of a busy peer without a sleep. Partitions of a network wait for each other at every layer.
+SPINS, YIELDING = 40, 300e-6
+# Then it sleeps, longer and longer: an idle rank costs about 4% of a core and answers within 2 ms (a sleep takes up
+# to half a millisecond longer than it was asked to).
+SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 0.9e-3
 
 
 class _Backoff:
-    """Paces one wait: spins, then sleeps that grow to LONGEST_SLEEP."""
+    """Paces one wait: spins, yields, then sleeps that grow to LONGEST_SLEEP."""
 
     def __init__(self, timeout: float):
         self.spins = SPINS
         self.sleep = SHORTEST_SLEEP
-        self.end = time.monotonic() + timeout
+        now = time.monotonic()
+        self.yields_end, self.end = now + min(YIELDING, timeout), now + timeout
 
     def pause(self) -> bool:
         """Let a little time pass; False once the deadline is over."""
         if self.spins:
             self.spins -= 1
             return True
-        left = self.end - time.monotonic()
+        now = time.monotonic()
+        if now < self.yields_end:
+            os.sched_yield()
+            return True
+        left = self.end - now
         if left <= 0:
             return False
         time.sleep(min(self.sleep, left))

@@ -12,7 +12,7 @@ LINE = 64
 
 
 def aligned(size: int, dtype: np.dtype | type, allocate: Callable[..., np.ndarray] = np.zeros) -> np.ndarray:
-    """[size], and begins a line of the cache: products that write a matrix which does not may take half as long again.
+    """[size], and begins a line of the cache: a product into a matrix that does not takes up to half as long again.
 
     NumPy's own begin at multiples of 16 bytes.
     """

@@ -33,7 +33,7 @@ def _holding(layer: Layer) -> Layer:
 
 
 class Rounded(Mapping[str, np.ndarray]):
-    """Float32 parameters, but for weights of layers that want bfloat16: these are copies, rounded once in a step."""
+    """Float32 parameters, but for the weights that layers want in bfloat16: these are copies, rounded once a step."""
 
     def __init__(self, layers: Sequence[Layer]):
         narrow = [layer for layer in layers if isinstance(layer, DenseBfloat16)]

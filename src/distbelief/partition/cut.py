@@ -10,6 +10,7 @@ from distbelief.nn.bfloat16 import holding
 from distbelief.nn.interval import Interval
 from distbelief.nn.layers import Layer
 from distbelief.nn.losses import Loss
+from distbelief.partition.boundary import Inputs
 from distbelief.partition.network import PartitionedNetwork, place
 from distbelief.partition.peers import Peers
 from distbelief.partition.plan import Plan
@@ -40,6 +41,10 @@ class Cut:
         whole = Layout({name: shape for layer in self.plan.layers for name, shape in layer.shapes.items()})
         held = [self.plan.held(partition) for partition in range(self.plan.partitions)]
         return [[place(tensor, rows[tensor.name]) for tensor in whole.tensors] for rows in held]
+
+    def features(self, partition: int) -> Interval:
+        """The numbers of a flattened example that `partition` needs."""
+        return Inputs.features_of(self.plan, partition)
 
     def model(self, peers: Peers) -> PartitionedNetwork:
         """This rank's partition, with its buffers."""

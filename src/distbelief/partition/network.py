@@ -13,7 +13,7 @@ from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
 from distbelief.nn.memory import Memory
 from distbelief.nn.network import Hook
 from distbelief.partition.band import Band, Scratch
-from distbelief.partition.boundary import Allocate, Boundary, Inputs
+from distbelief.partition.boundary import Allocate, Boundary, Inputs, Room
 from distbelief.partition.losses import cut_loss
 from distbelief.partition.peers import Peers
 from distbelief.partition.plan import Plan
@@ -62,12 +62,13 @@ class PartitionedNetwork:
         self.intervals = [place(t, held[t.name]) for t in self.whole.tensors]
         self._peers = peers
         self._inputs = Inputs(plan, peers.partition, self.dtype)
-        self._outputs = [Boundary(peers, plan, i, batch, self.dtype, allocate) for i in range(len(layers))]
+        room = Room(self.dtype, allocate).take
+        self._outputs = [Boundary(peers, plan, i, batch, self.dtype, room) for i in range(len(layers))]
         self._shared = [Shared(peers, plan, i, self.dtype) for i in range(len(layers))]
         self._scratch = Scratch(self.dtype)
         below = [self._inputs, *self._outputs]
         self._bands = [
-            Band(peers.endpoint, layer, below[i], self._outputs[i], self._shared[i], batch, self._scratch, allocate)
+            Band(peers.endpoint, layer, below[i], self._outputs[i], self._shared[i], batch, self._scratch, room)
             for i, layer in enumerate(layers)
         ]
         width = plan.row_size(len(layers) - 1)

@@ -13,7 +13,7 @@ from distbelief.algorithms.beginning import begin
 from distbelief.algorithms.coordination import Orders
 from distbelief.algorithms.keeper import Keeper
 from distbelief.algorithms.loop import Part, serve
-from distbelief.algorithms.model import Examples, Model, Problem
+from distbelief.algorithms.model import Examples, Model, Problem, for_partition
 from distbelief.algorithms.progress import Listener, Outcome
 from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.sandblaster.alone import Alone
@@ -57,7 +57,10 @@ def train(
     model = problem.model()
     placement = Placement(model.layout.size, len(roles.shards))
     names = (*sandblaster.method.vectors, GOOD)
-    data = _data(problem, sandblaster, roles)
+    place = roles.place(rank)
+    whole = roles.cut is None or place is None
+    read = problem if whole else for_partition(problem, problem.cut(roles.partitions), place.partition)
+    data = _data(read, sandblaster, roles)
 
     shard = roles.shards.index(rank) if rank in roles.shards else None
     exposed = 0 if shard is None else placement.intervals[shard].size * np.dtype(model.dtype).itemsize
