@@ -30,7 +30,8 @@ class Experiment:
         network = config.network
         self._layers = build(network.layers, network.inputs, network.loss)
         example = 8 * sum(math.prod(layer.shape) for layer in self._layers)  # bytes: outputs, gradients by them
-        self._evaluation_batch = max(config.data.batch, min(EVALUATION_BATCH, EVALUATION_BYTES // example))
+        self._evaluation_batch = min(EVALUATION_BATCH, max(config.data.batch, EVALUATION_BYTES // example))
+        self._largest_batch = max(config.data.batch, self._evaluation_batch)
         self._features: Interval | None = None
         self._train = self._open(config.data.train)
         self._test = self._open(config.data.test, stream=1) if config.data.test else None
@@ -43,12 +44,12 @@ class Experiment:
     def model(self) -> Network:
         """A new network with buffers for minibatches and evaluation batches."""
         network = self._config.network
-        return Network(self._layers, self._evaluation_batch, network.dtype, LOSSES[network.loss](), network.penalty)
+        return Network(self._layers, self._largest_batch, network.dtype, LOSSES[network.loss](), network.penalty)
 
     def cut(self, partitions: int) -> Cut:
         """The same network over the ranks of a replica. Raises UserError if it cannot be cut into so many."""
         network = self._config.network
-        arguments = self._evaluation_batch, network.dtype, LOSSES[network.loss](), network.penalty
+        arguments = self._largest_batch, network.dtype, LOSSES[network.loss](), network.penalty
         return Cut(self._layers, partitions, *arguments)
 
     def reading(self, features: Interval) -> "Experiment":

@@ -90,7 +90,7 @@ def test_one_replica_computes_what_serial_sgd_does(
 )
 def test_several_replicas_learn(staleness):
     outcomes, heard, _ = train(
-        CutDigits(),
+        CutDigits(batch=32),
         Adagrad(rate=0.05),
         replicas=3,
         settings=Downpour(warmstart=20, n_push=2),
@@ -187,11 +187,10 @@ def test_it_stops_when_time_is_up():
     assert heard.evaluations[-1].examples > 0 and math.isfinite(heard.evaluations[-1].loss)
 
 
-@pytest.mark.parametrize("lean", [False, True])
-@pytest.mark.parametrize("fetch_wire", ["native", "bfloat16"])
+@pytest.mark.parametrize(("lean", "fetch_wire"), [(False, "bfloat16"), (True, "native")])
 def test_parameters_stored_in_bfloat16_learn_from_masters_that_are_not(lean, fetch_wire):
     outcomes, heard, _ = train(
-        CutDigits(dtype="bfloat16"),
+        CutDigits(batch=32, dtype="bfloat16"),
         Adagrad(rate=0.05),
         replicas=2,
         settings=Downpour(lean=lean, local_rate=0) if lean else Downpour(n_push=2),
