@@ -23,8 +23,10 @@ demo: .venv/installed
 	$(MPI_ENV) .venv/bin/mpirun -n $(DEMO_RANKS) .venv/bin/distbelief train examples/fashion_mnist.toml \
 		--set run.overwrite=true
 
+# Tests without MPI one to a core; those with it one after the other, as each has several ranks.
 test: .venv/installed
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -m "not mpi" -n auto
+	.venv/bin/python -m pytest -m mpi
 
 # The MPI tests once more, on the second MPI we support.
 test-mpich: .venv-mpich/installed

@@ -6,6 +6,7 @@ A kernel and its rivals take turns, so that all of them see the same moods of th
 GFLOP/s count a multiplication and an addition for each weight and example. GB/s count each vector once for reading
 it and once for writing it, whatever a NumPy expression moves besides for its temporaries; memcpy (np.copyto) likewise.
 An update may pass memcpy: it writes in place, where a copy may read the lines first that it is to overwrite.
+C: the loop of adagrad.c, compiled here with the kernels' flags, where there is a compiler.
 Of roofline: the share of the time that BLAS's best rate and memcpy's, measured at the beginning, would allow.
 
 `--against torch` (local, convolution) adds a race of forward and backward with PyTorch. The last line is JSON, with
@@ -21,6 +22,7 @@ import machine  # before NumPy: one BLAS thread
 import numpy as np
 from filters import against_torch
 from filters import cases as filter_cases
+from plain_c import adagrad as plain_adagrad
 from timing import Case, measure, roofline
 
 from distbelief.kernels import (
@@ -91,13 +93,14 @@ def updates(count: int) -> Iterator[Case]:
         np.subtract(parameters, rate * gradient, out=parameters)
         return np.isfinite(gradient).all()
 
+    c = plain_adagrad(parameters, gradient, other, RATE)
     cases = [
-        ("sgd", 3, lambda: sgd(parameters, gradient, RATE), numpy_sgd),
-        ("adagrad", 5, lambda: adagrad(parameters, gradient, other, RATE), numpy_adagrad),
-        ("accrue", 5, lambda: accrue(parameters, other, gradient, RATE), numpy_accrue),
+        ("sgd", 3, lambda: sgd(parameters, gradient, RATE), numpy_sgd, None),
+        ("adagrad", 5, lambda: adagrad(parameters, gradient, other, RATE), numpy_adagrad, c),
+        ("accrue", 5, lambda: accrue(parameters, other, gradient, RATE), numpy_accrue, None),
     ]
-    for kernel, vectors, ours, numpy in cases:
-        yield Case(kernel, size, "GB/s", 0, vectors * gigabytes, ours, numpy, (2 * gigabytes, memcpy))
+    for kernel, vectors, ours, numpy, c in cases:
+        yield Case(kernel, size, "GB/s", 0, vectors * gigabytes, ours, numpy, (2 * gigabytes, memcpy), c)
 
 
 def batches(examples: int, features: int, n: int) -> Iterator[Case]:
@@ -177,8 +180,10 @@ def row(result: dict) -> str:
             ("distbelief", 10),
             ("numpy", 7),
             ("memcpy", 7),
+            ("c", 7),
             ("of_numpy", 9),
             ("of_memcpy", 10),
+            ("of_c", 5),
             ("of_roofline", 12),
         ]
     )
@@ -189,7 +194,8 @@ def main() -> None:
     repetitions, least = (3, 0.001) if told.quick else (15, 0.02)
     roof = roofline(repetitions)
     print(f"roofline: {roof.gemm:.1f} GFLOP/s (float32 product of NumPy's BLAS), {roof.memory:.1f} GB/s (memcpy)")
-    columns = f"{'distbelief':>10} {'NumPy':>7} {'memcpy':>7} {'of NumPy':>9} {'of memcpy':>10} {'of roofline':>12}"
+    speeds = f"{'distbelief':>10} {'NumPy':>7} {'memcpy':>7} {'C':>7}"
+    columns = f"{speeds} {'of NumPy':>9} {'of memcpy':>10} {'of C':>5} {'of roofline':>12}"
     print(f"{'kernel':<20} {'size':<29} {'':<8} {columns}")
     results = []
     for name in [told.only] if told.only else SUBJECTS:

@@ -2,13 +2,19 @@
 
     mpirun -n 2 python bench/partition.py --net image80m --partitions 2
 
-Both take turns in one run; while rank 0 computes alone the others sleep. The networks are those of examples/.
-`bytes_ratio`: what crossed the boundaries between partitions, up and down, against the least possible: each number
-that another partition needs sent to it once, its gradient back once.
+Both take turns in one run. The networks are those of examples/.
+
+one_ms: of the whole network on one rank while the others sleep; a mean over the ranks, each of which has its turn, as
+cores need not be equally fast and all of them take part in p_ms.
+speedup: the median over the rounds of turns of the ratio within each, as cores of a virtual machine may slow down by a
+third for seconds.
+bound: likewise, against the slowest rank when all compute the whole network, each for itself, at once (at_once_ms).
+A cut that costs nothing would reach it.
+bytes_ratio: what crossed the boundaries between partitions, up and down, against the least possible: each number that
+another partition needs sent to it once, its gradient back once.
 """
 
 import argparse
-import statistics
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,29 +41,39 @@ def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
     plan = Plan(layers, endpoint.size)
     peers = Peers(endpoint, range(endpoint.size), TIMEOUT)
     partitioned = _Step(PartitionedNetwork(peers, plan, n, np.float32, LOSSES[config.network.loss]()), n)
-    alone = _Step(Network(layers, n, np.float32, LOSSES[config.network.loss]()), n) if endpoint.rank == 0 else None
-    one, many = [], []
+    whole = _Step(Network(layers, n, np.float32, LOSSES[config.network.loss]()), n)
+    one, at_once, many = [], [], []
     for _ in range(arguments.repetitions + 1):  # the first warms up
-        if alone is not None:
-            one += alone.times(arguments.steps)
-        _meet(endpoint, ALONE)
+        for rank in range(endpoint.size):
+            if rank == endpoint.rank:
+                one.append(whole.time(arguments.steps))
+            _meet(endpoint, ALONE)
+        at_once.append(whole.time(arguments.steps))
+        _meet(endpoint, TOLD)
         peers.bytes_sent.clear()
-        many += partitioned.times(arguments.steps)
+        many.append(partitioned.time(arguments.steps))
         _meet(endpoint, TOLD)
     sent = sum(size for tag, size in peers.bytes_sent.items() if FORWARD <= tag < BACKWARD + len(layers))
     sent = int(peers.share(np.array([sent]), "the bytes sent").sum())
+    everyone = peers.share(np.array([one, at_once, many])[:, 1:], "the times")
     peers.settle()
     if endpoint.rank != 0:
         return None
-    one_s, many_s = (statistics.median(times[arguments.steps :]) for times in (one, many))
+    one_t, at_once_t, many_t = everyone[:, 0].mean(axis=0), *everyone[:, 1:].max(axis=0)
+    speedup, bound = np.median(one_t / many_t), np.median(len(peers) * one_t / at_once_t)
+    one_s, at_once_s, many_s = map(np.median, (one_t, at_once_t, many_t))
     least = 2 * _least(plan) * n * 4 * arguments.steps
     what = f"{arguments.config or arguments.net}, minibatches of {n}"
     print(f"{what}: {one_s * 1e3:.1f} ms on one rank, {many_s * 1e3:.1f} ms on {len(peers)}")
+    print(f"{speedup:.2f} times as fast; {bound:.2f} times if the cut cost nothing")
     return {
         "examples": n,
-        "one_ms": one_s * 1e3,
-        "p_ms": many_s * 1e3,
-        "speedup": one_s / many_s,
+        "one_ms": float(one_s * 1e3),
+        "p_ms": float(many_s * 1e3),
+        "at_once_ms": float(at_once_s * 1e3),
+        "speedup": float(speedup),
+        "bound": float(bound),
+        "of_bound": float(speedup / bound),
         "bytes_ratio": sent / least if least else 1.0,
         "bytes": sent // arguments.steps,
     }
@@ -74,14 +90,12 @@ class _Step:
         x = random.uniform(-1, 1, (network.inputs, n)).astype(np.float32)
         self._batch = SimpleNamespace(x_in=x, labels=random.integers(0, network.classes, n), size=n)
 
-    def times(self, steps: int) -> list[float]:
-        """Seconds of each of so many gradients."""
-        found = []
+    def time(self, steps: int) -> float:
+        """Seconds of a gradient, a mean over so many."""
+        began = time.perf_counter()
         for _ in range(steps):
-            began = time.perf_counter()
             self._network.gradient(self._parameters, self._batch, self._gradient)
-            found.append(time.perf_counter() - began)
-        return found
+        return (time.perf_counter() - began) / steps
 
 
 def _least(plan: Plan) -> int:
@@ -109,8 +123,8 @@ def main() -> None:
     parser.add_argument("--config", metavar="CONFIG", help="instead of --net: the network of a configuration")
     parser.add_argument("--partitions", metavar="P", type=job.count, default=2, help="ranks: mpirun -n P")
     parser.add_argument("--batch", metavar="N", type=job.count, help="examples in a minibatch (default: the example's)")
-    parser.add_argument("--steps", metavar="K", type=job.count, default=3, help="steps timed in each turn")
-    parser.add_argument("--repetitions", metavar="N", type=job.count, default=5, help="turns of each")
+    parser.add_argument("--steps", metavar="K", type=job.count, default=2, help="steps timed in each turn")
+    parser.add_argument("--repetitions", metavar="N", type=job.count, default=15, help="rounds of turns")
     job.run("partition", parser, lambda arguments: arguments.partitions, measure)
 
 

@@ -2,14 +2,17 @@
 
     python bench/sandblaster.py --scenario straggler [--replicas N] [--slow N]               in the simulator
     mpirun -n N+1 python bench/sandblaster.py --scenario straggler [--replicas N] [--slow N] on real processes
-    python bench/sandblaster.py --scenario direction [--size N] [--history N]
+    python bench/sandblaster.py --scenario direction [--size N] [--history N]                in this process
+    mpirun -n S+1 python bench/sandblaster.py --scenario direction --shards S [--size N]     on S shards
 
 The last line is JSON. straggler: one of the replicas (4) is slower than the others (10 times): see straggler.py.
 `ratio_to_ideal` is the time of an evaluation by the ideal one, with small portions and backup copies;
 `ratio_small_portions` the same without backup copies, `ratio_without_backups` with neither. Medians.
 direction: what one direction of L-BFGS does to vectors, against what the memory gives: see direction.py.
-`bandwidth_ratio` is the bytes that it must move a second by those of a copy or a reading, whichever is more;
-`coordinator_ms` is what the scalars of an iteration take.
+`bandwidth_ratio` is the bytes that it must move a second by those of a copy or a reading, whichever is more; of the
+shards the least. `round_trips`, `wall_ms`: of a direction, as the coordinator sees it. `coordinator_ms`: seconds of a
+core that the coordinator takes for an evaluation and the direction to it, waiting included; `coordinator_cpu`: the
+share of a core that it takes meanwhile.
 """
 
 import argparse
@@ -35,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     of.add_argument("--evaluations", type=job.count, default=6)
     of = parser.add_argument_group("direction")
     of.add_argument("--size", type=job.count, default=5_000_000, help="numbers of a vector, float32")
+    of.add_argument("--shards", type=job.count, default=1, help="on ranks of their own, beside the coordinator's")
     of.add_argument("--history", type=job.count, default=10)
     of.add_argument("--directions", type=job.count, default=10, help="how many to measure, about")
     return parser
@@ -49,7 +53,7 @@ def main() -> None:
     job.run(
         "sandblaster",
         _parser(),
-        lambda arguments: 1 if arguments.scenario == "direction" else arguments.replicas + 1,
+        lambda arguments: (arguments.shards if arguments.scenario == "direction" else arguments.replicas) + 1,
         lambda endpoint, arguments: SCENARIOS[arguments.scenario](endpoint, arguments),
     )
 

@@ -183,9 +183,7 @@ def hold(endpoint: Endpoint, placement: Placement, settings: Server) -> None:
 def use(endpoint: Endpoint, placement: Placement, settings: Server) -> Iterator[Bench]:
     """The client's rank: the shards at work. Collective over the endpoint, with `hold`."""
     window = endpoint.window(0)
-    client = Client(
-        endpoint, window, placement, list(range(1, 1 + len(placement))), DTYPE, TIMEOUT, settings, replica=0
-    )
+    client = Client(endpoint, window, placement, list(range(1, 1 + len(placement))), DTYPE, TIMEOUT, settings, number=0)
     bench = Bench(endpoint, client, placement)
     bench.order(TELL)  # once they answer, they hold their parameters
     yield bench

@@ -1,11 +1,12 @@
 """A step of training, forward and backward through a whole network, and the memory that it takes.
 
     python bench/step.py [--net speech|image|stage] [--batch N] [--dtype float32|bfloat16] [--threads T]
-                         [--blas scipy|mkl] [--against torch] [--quick]
+                         [--blas scipy|mkl] [--against torch|one-thread] [--repetitions N] [--quick]
 
 Rivals take turns; figures are medians. `products`: the matrix products of the dense layers and nothing else, on the
 same arrays. `--against torch` takes the best that PyTorch has for the type: float32, or for bfloat16 the faster of
-autocast and a model held in bfloat16. All rivals have the same parameters and minibatch, and their losses must agree.
+autocast and a model held in bfloat16; all have the same parameters and minibatch, and their losses must agree.
+`--against one-thread`: the same step on one thread.
 Peak bytes: the most resident memory during steps beyond that before the network was built, and what the network has
 planned, beside the sum of parameters, gradients and activations.
 The last line is JSON, with the facts of the machine.
@@ -23,8 +24,9 @@ from networks import NETWORKS, Described, Step
 from timing import Call, medians
 
 from distbelief.errors import UserError
-from distbelief.kernels import product
+from distbelief.kernels import product, use_threads
 from distbelief.nn import Dense
+from distbelief.nn.arena import aligned
 from distbelief.processor import prepare
 
 # Relative, of the losses of the same minibatch: sums of thousands of roundings.
@@ -32,19 +34,35 @@ AGREE = {"float32": 1e-4, "bfloat16": 5e-2}
 
 
 def products(step: Step) -> Call:
-    """The products that a step consists of, on arrays of the same sizes, parameters and gradient its own."""
-    n, calls = step.batch.size, []
+    """The products that a step consists of, on arrays of the same sizes, parameters and gradient its own.
+
+    Random numbers, as in a step: on ones a core that is short of power is faster. All arrays begin lines of the cache.
+    """
+    n, calls, random = step.batch.size, [], np.random.default_rng(0)
     for i, layer in enumerate(step.network.layers):
         assert isinstance(layer, Dense)
         w, dw = step.parameters[layer.w], step.gradient[layer.w]
-        x, y = np.ones((layer.inputs, n), np.float32), np.ones((layer.outputs, n), np.float32)
-        calls += [(False, False, w, x, np.empty_like(y)), (False, True, y, x, dw)]
+        x, dx = (aligned(layer.inputs * n, np.float32).reshape(-1, n) for _ in range(2))
+        y, dy = (aligned(layer.outputs * n, np.float32).reshape(-1, n) for _ in range(2))
+        random.standard_normal(out=x, dtype=np.float32), random.standard_normal(out=dy, dtype=np.float32)
+        calls += [(False, False, w, x, y), (False, True, dy, x, dw)]
         if i:
-            calls.append((True, False, w, y, np.empty_like(x)))
+            calls.append((True, False, w, dy, dx))
 
     def run() -> None:
         for arguments in calls:
             product(*arguments)
+
+    return run
+
+
+def on_one_thread(step: Step, threads: int) -> Call:
+    """The same step, its arrays and all."""
+
+    def run() -> None:
+        use_threads(1)
+        step()
+        use_threads(threads)
 
     return run
 
@@ -80,7 +98,9 @@ def race(step: Step, arguments: argparse.Namespace, repetitions: int) -> dict:
     if dense:
         rivals["products"] = products(step)
     theirs: dict[str, Call] = {}
-    if arguments.against == "torch":
+    if arguments.against == "one-thread":
+        theirs = {"one thread": on_one_thread(step, arguments.threads)}
+    elif arguments.against == "torch":
         import torch_networks
 
         theirs = torch_networks.steps(step, arguments.dtype, arguments.threads)
@@ -114,11 +134,12 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=count, default=1)
     parser.add_argument("--blas", choices=["scipy", "mkl"], default="scipy")
-    parser.add_argument("--against", choices=["torch"], help="race with it (`make bench-env` installs it)")
+    parser.add_argument("--against", choices=["torch", "one-thread"], help="race with it (`make bench-env` has torch)")
+    parser.add_argument("--repetitions", type=count, default=9, help="turns of each rival (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a small network and few repetitions: seconds")
     arguments = parser.parse_args()
-    if arguments.against and importlib.util.find_spec(arguments.against) is None:
-        sys.exit(f"{parser.prog}: --against {arguments.against}: not installed, expected it as by `make bench-env`")
+    if arguments.against == "torch" and importlib.util.find_spec("torch") is None:
+        sys.exit(f"{parser.prog}: --against torch: not installed, expected it as by `make bench-env`")
     batch = arguments.batch or (128 if arguments.net == "speech" else 32)
     try:
         if words := prepare(arguments.threads, arguments.blas, arguments.dtype):
@@ -129,7 +150,7 @@ def main() -> None:
     described = NETWORKS[arguments.net][arguments.quick]()
     step, memory = measured_memory(described, batch, arguments.dtype)
     print(f"{described.words}, {step.network.layout.size} parameters, batch {batch}, {arguments.dtype}")
-    found = race(step, arguments, 3 if arguments.quick else 9)
+    found = race(step, arguments, 3 if arguments.quick else arguments.repetitions)
     print(
         f"memory           {memory['bytes_taken'] / 1e6:.1f} MB taken, {memory['bytes_planned'] / 1e6:.1f} MB planned, "
         f"{memory['bytes_least'] / 1e6:.1f} MB of parameters, gradients and activations"

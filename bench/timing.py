@@ -25,6 +25,8 @@ class Case(NamedTuple):
     numpy: Call
     memcpy: tuple[float, Call] | None = None
     """A copy of one vector and the GB it moves, where memory is the limit."""
+    c: Call | None = None
+    """The same loop in plain C, compiled with the same flags."""
 
     @property
     def work(self) -> float:
@@ -67,7 +69,7 @@ def medians(rivals: Mapping[str, Call], repetitions: int, least: float) -> dict[
     """Seconds of one call, for each rival: medians of `repetitions` turns, each of about `least` seconds."""
     calls = {}
     for name, call in rivals.items():
-        once = min(seconds_of(call, 1) for _ in range(3))
+        once = min(seconds_of(call, 1) for _ in range(3 if least else 1))
         calls[name] = max(1, round(least / max(once, 1e-7)))
     turns = {name: [] for name in rivals}
     for _ in range(repetitions):
@@ -81,6 +83,8 @@ def measure(case: Case, roof: Roofline, repetitions: int, least: float) -> dict:
     rivals, work = {"distbelief": case.ours, "numpy": case.numpy}, dict.fromkeys(("distbelief", "numpy"), case.work)
     if case.memcpy:
         work["memcpy"], rivals["memcpy"] = case.memcpy
+    if case.c:
+        work["c"], rivals["c"] = case.work, case.c
     seconds = medians(rivals, repetitions, least)
     speed = {name: work[name] / seconds[name] for name in rivals}
     ratios = {f"of_{name}": speed["distbelief"] / speed[name] for name in rivals if name != "distbelief"}

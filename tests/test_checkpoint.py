@@ -152,3 +152,35 @@ def test_tensors_of_types_that_numpy_does_not_have(tmp_path):
     header = json.dumps({"scalar": {"dtype": "BF16", "shape": [], "data_offsets": [0, 2]}}).encode()
     (tmp_path / "p").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
     refusal(tmp_path / "p", Layout({"scalar": ()}))
+
+
+def test_a_file_written_in_pieces_is_read_as_any_other(tmp_path):
+    layout = Layout({"a.w": (5, 7), "a.b": (5,), "nothing": (0, 3), "c.w": (2, 3, 4)})
+    values = np.random.default_rng(0).standard_normal(layout.size)
+    for dtype in (np.float32, np.float64):
+        path = tmp_path / f"{np.dtype(dtype).name}.safetensors"
+        writer = checkpoint.Writer(path, layout, dtype)
+        for turn in (1, 2):  # the second takes the place of the first
+            writer.begin()
+            for start in (40, 0, 20):  # in any order
+                writer.add(start, (turn * values[start : start + 20]).astype(dtype))
+            writer.add(60, (turn * values[60:]).astype(dtype))
+            writer.end()
+        np.testing.assert_array_equal(checkpoint.load(path, layout, dtype).flat, (2 * values).astype(dtype))
+        assert [file.name for file in tmp_path.glob(".*")] == []
+
+
+def test_until_its_end_the_file_before_stays(tmp_path):
+    layout = Layout({"w": (4,)})
+    path = tmp_path / "parameters.safetensors"
+    checkpoint.save(path, Arena(layout, flat=np.ones(4, np.float32)))
+    writer = checkpoint.Writer(path, layout, np.float32)
+    writer.begin()
+    writer.add(0, np.zeros(2, np.float32))
+    assert checkpoint.load(path, layout)["w"].tolist() == [1, 1, 1, 1]
+
+
+def test_a_file_that_cannot_be_written_in_pieces_is_named(tmp_path):
+    path = tmp_path / "missing" / "parameters.safetensors"
+    with pytest.raises(UserError, match="missing/parameters.safetensors: cannot be written"):
+        checkpoint.Writer(path, Layout({"w": (4,)}), np.float32).begin()

@@ -11,6 +11,7 @@ from mpi.refusals import require_refusal, run_command
 from mpi.small_problem import COMMAND, Problem, Run
 
 import distbelief
+from distbelief.processor import prepare
 
 MISCHIEF = Path(__file__).parent / "mpi" / "mischief.py"
 
@@ -114,6 +115,21 @@ def test_an_exception_has_its_traceback(problem, tmp_path):
     assert done.stderr.count("Traceback (most recent call last)") == 1
     assert done.stderr.endswith("ArithmeticError: planted\n")
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+def says_of_bfloat16(problem, folder, ranks) -> int:
+    """How many lines of a run that computes in bfloat16 say what it falls back to."""
+    words = problem.train(folder, ["network.dtype=bfloat16", "stop.epochs=1"])
+    completed = run_command(words, ranks, problem.folder).require_success()
+    return sum("bfloat16: " in line for line in (completed.stdout + completed.stderr).splitlines())
+
+
+def test_what_bfloat16_falls_back_to_is_said_once(problem, tmp_path):
+    lacking = prepare(dtype="bfloat16") is not None
+    prepare()
+    assert says_of_bfloat16(problem, tmp_path / "run", None) == lacking
+    if launcher.find_mpiexec() is not None:
+        assert says_of_bfloat16(problem, tmp_path / "ranks", 3) == lacking
 
 
 @pytest.mark.mpi

@@ -11,6 +11,7 @@ from distbelief.config import Config
 from distbelief.errors import UserError
 from distbelief.experiment import Experiment
 from distbelief.nn import Arena
+from distbelief.nn.interval import Interval
 
 DENSE = {"kind": "dense"}
 EXAMPLES, HELD_OUT, CLASSES = 103, 13, 3
@@ -233,3 +234,23 @@ def test_targets_that_do_not_fit_are_named(files, targets, layers, loss, text):
     np.save(files["train"]["labels"], targets)
     with pytest.raises(UserError, match=r"train-y\.npy: " + text):
         an_experiment(files, network={"layers": [DENSE | {"outputs": layers}], "loss": loss})
+
+
+def test_a_partition_reads_its_part_of_the_same_examples(files):
+    experiment = an_experiment(files, data={"test": files["test"]})
+    narrowed = experiment.reading(Interval(1, 2))
+    for whole, part in [
+        (experiment.batches(1, 3).epoch(0), narrowed.batches(1, 3).epoch(0)),
+        (experiment.held_out(), narrowed.held_out()),
+        (experiment.test(), narrowed.test()),
+    ]:
+        for batch, other in zip(whole, part, strict=True):
+            np.testing.assert_array_equal(other.x_in, batch.x_in[1:])
+            np.testing.assert_array_equal(other.labels, batch.labels)
+
+
+def test_evaluations_of_large_images_take_little_memory(files, monkeypatch):
+    example = 8 * (4 + CLASSES)  # bytes of outputs and of gradients by them
+    monkeypatch.setattr(distbelief.experiment, "EVALUATION_BYTES", 20 * example)
+    assert an_experiment(files).model().batch == 20
+    assert an_experiment(files, data={"batch": 30}).model().batch == 30

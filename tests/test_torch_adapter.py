@@ -198,7 +198,8 @@ def test_a_module_that_does_not_fit_the_data_is_one_line(batch):
 @needs_torch
 @pytest.mark.parametrize(("variable", "argument", "threads"), [(None, "", 1), ("2", "", 2), (None, ", threads=3", 3)])
 def test_threads(monkeypatch, variable, argument, threads):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # PyTorch built with MKL heeds both
+        monkeypatch.delenv(name, raising=False)
     if variable is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
     program = f"""

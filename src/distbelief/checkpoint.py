@@ -1,5 +1,7 @@
 """Parameters in files: safetensors under logical tensor names, whatever the number of ranks that made them."""
 
+import contextlib
+import json
 import os
 from pathlib import Path
 
@@ -25,6 +27,66 @@ def save(path: str | Path, parameters: Arena) -> None:
         raise UserError(f"{path}: cannot be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+class Writer:
+    """Writes parameters piece by piece, for a network that no rank holds as a whole (algorithms.keeper.Keeper). Local.
+
+    The file is the one that `save` writes, but for the order of its tensors; it takes its name at the `end`.
+    """
+
+    parameters = None  # not in memory
+
+    def __init__(self, path: str | Path, layout: Layout, dtype: np.dtype | type):
+        self._path = Path(path)
+        self._dtype = np.dtype(dtype)
+        kind = {4: "F32", 8: "F64"}[self._dtype.itemsize]
+        size = self._dtype.itemsize
+        header = json.dumps(
+            {
+                tensor.name: {
+                    "dtype": kind,
+                    "shape": tensor.shape,
+                    "data_offsets": [tensor.start * size, tensor.stop * size],
+                }
+                for tensor in layout.tensors
+            }
+        ).encode()
+        header += b" " * (-len(header) % 8)
+        # The format of safetensors: the length of the header, the header, the tensors without gaps.
+        self._head = len(header).to_bytes(8, "little") + header
+        self._nbytes = len(self._head) + layout.size * size
+        self._file = None
+
+    @property
+    def _partial(self) -> Path:
+        return self._path.with_name(f".{self._path.name}.partial")
+
+    def begin(self) -> None:
+        """Begin a new file. Raises UserError if it cannot be written."""
+        with self._telling():
+            self._file = open(self._partial, "wb")
+            self._file.write(self._head)
+
+    def add(self, start: int, values: np.ndarray) -> None:
+        """Elements start..start+size-1 of the flat vector, in any order."""
+        with self._telling():
+            self._file.seek(len(self._head) + start * self._dtype.itemsize)
+            self._file.write(values.data)
+
+    def end(self) -> None:
+        """Everything has been added."""
+        with self._telling():
+            self._file.close()
+            assert self._partial.stat().st_size == self._nbytes, "a part of the parameters was not added"
+            os.replace(self._partial, self._path)
+
+    @contextlib.contextmanager
+    def _telling(self):
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self._path}: cannot be written: {error}") from error
 
 
 def load(path: str | Path, layout: Layout, dtype: np.dtype | type = np.float32) -> Arena:

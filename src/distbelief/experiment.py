@@ -1,5 +1,6 @@
 """A configuration made real: its data opened and checked, its network built."""
 
+import copy
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,13 @@ from distbelief.config import Config, Examples
 from distbelief.data import Batch, Batches, Generated, ImageFolder, Source, held_out, open_dataset, part
 from distbelief.errors import UserError
 from distbelief.nn import LOSSES, Network, build
+from distbelief.nn.interval import Interval
+from distbelief.partition import Cut
 
-# Examples that an evaluation scores at once: between two of them rank 0 serves its shard.
+# Examples that an evaluation scores at once, at most: between two of them rank 0 serves its shard...
 EVALUATION_BATCH = 250
+# ...and so many that the outputs of all layers take no more than this, unless minibatches do.
+EVALUATION_BYTES = 1 << 28
 
 
 class Experiment:
@@ -24,6 +29,10 @@ class Experiment:
         self._config = config
         network = config.network
         self._layers = build(network.layers, network.inputs, network.loss)
+        example = 8 * sum(math.prod(layer.shape) for layer in self._layers)  # bytes: outputs, gradients by them
+        self._evaluation_batch = min(EVALUATION_BATCH, max(config.data.batch, EVALUATION_BYTES // example))
+        self._largest_batch = max(config.data.batch, self._evaluation_batch)
+        self._features: Interval | None = None
         self._train = self._open(config.data.train)
         self._test = self._open(config.data.test, stream=1) if config.data.test else None
         self._training, self._held_out = held_out(self._train.examples, config.data.held_out, config.seed)
@@ -34,8 +43,20 @@ class Experiment:
 
     def model(self) -> Network:
         """A new network with buffers for minibatches and evaluation batches."""
-        network, batch = self._config.network, max(self._config.data.batch, EVALUATION_BATCH)
-        return Network(self._layers, batch, network.dtype, LOSSES[network.loss](), network.penalty)
+        network = self._config.network
+        return Network(self._layers, self._largest_batch, network.dtype, LOSSES[network.loss](), network.penalty)
+
+    def cut(self, partitions: int) -> Cut:
+        """The same network over the ranks of a replica. Raises UserError if it cannot be cut into so many."""
+        network = self._config.network
+        arguments = self._largest_batch, network.dtype, LOSSES[network.loss](), network.penalty
+        return Cut(self._layers, partitions, *arguments)
+
+    def reading(self, features: Interval) -> "Experiment":
+        """The same, but batches have only these numbers of each flattened example, as a partition needs no others."""
+        narrowed = copy.copy(self)
+        narrowed._features = features
+        return narrowed
 
     def batches(self, replica: int, replicas: int) -> Batches:
         """The minibatches of one replica's part; raises UserError if the part is empty."""
@@ -43,19 +64,23 @@ class Experiment:
         return self._read(self._train, indices, self._config.data.batch, stream=replica)
 
     def held_out(self) -> Iterator[Batch]:
-        return self._read(self._train, self._held_out, EVALUATION_BATCH).in_order()
+        return self._read(self._train, self._held_out, self._evaluation_batch).in_order()
 
     def examples(self) -> Batches:
         return self._read(self._train, self._training, self._config.data.batch)
 
     def held_out_examples(self) -> Batches:
-        return self._read(self._train, self._held_out, EVALUATION_BATCH)
+        return self._read(self._train, self._held_out, self._evaluation_batch)
 
     def test(self) -> Iterator[Batch] | None:
         """The test examples in file order; None if the configuration names none."""
+        examples = self.test_examples()
+        return None if examples is None else examples.in_order()
+
+    def test_examples(self) -> Batches | None:
         if self._test is None:
             return None
-        return self._read(self._test, np.arange(self._test.examples), EVALUATION_BATCH).in_order()
+        return self._read(self._test, np.arange(self._test.examples), self._evaluation_batch)
 
     def _open(self, examples: Examples, stream: int = 0) -> Source:
         """`stream`: keeps generated examples of one use apart from those of another."""
@@ -89,4 +114,5 @@ class Experiment:
             scale=data.scale,
             shift=data.shift,
             dtype=dtype,
+            features=self._features,
         )

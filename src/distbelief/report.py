@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from distbelief import checkpoint
 from distbelief.algorithms.progress import BatchEvaluation, Evaluation, Listener, Outcome, Progress
 from distbelief.config import Config, dump
 from distbelief.errors import UserError
+from distbelief.nn.arena import Layout
 
 CONFIG, METRICS, PARAMETERS, RESULT = "config.toml", "metrics.jsonl", "parameters.safetensors", "result.json"
 EVALUATIONS = "evaluations.jsonl"  # of Sandblaster: every evaluation of the loss and its gradient over a batch
@@ -58,9 +60,14 @@ class RunFolder:
         self._append(EVALUATIONS, evaluation)
 
     def end(self, outcome: Outcome, result: dict) -> None:
-        """Write the parameters and, last of all, result.json: a run that has one is complete."""
-        checkpoint.save(self.path / PARAMETERS, outcome.parameters)
+        """Write the parameters, unless a keeper has, and, last of all, result.json: a run that has one is complete."""
+        if outcome.parameters is not None:
+            checkpoint.save(self.path / PARAMETERS, outcome.parameters)
         self._write(RESULT, json.dumps(result, indent=2) + "\n")
+
+    def keeper(self, layout: Layout, dtype: np.dtype) -> checkpoint.Writer:
+        """Writes the parameters piece by piece (algorithms.keeper.Keeper)."""
+        return checkpoint.Writer(self.path / PARAMETERS, layout, dtype)
 
     def _append(self, name: str, record) -> None:
         with open(self.path / name, "a", encoding="utf-8") as lines:

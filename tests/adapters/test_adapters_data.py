@@ -111,7 +111,7 @@ def test_more_replicas_than_training_examples():
         ((np.zeros(3), np.float64(1)), r"data: arrays of shapes \(3,\), \(\), expected as many rows in each"),
         ((np.zeros((3, 2)), np.zeros(4)), r"data: arrays of shapes \(3, 2\), \(4,\), expected as many rows"),
     ],
-    ids=str,
+    ids=["type", "iterator", "no examples", "no arrays", "no rows", "other lengths"],
 )
 def test_no_data(data, said):
     with pytest.raises(UserError, match=f"^{said}"):

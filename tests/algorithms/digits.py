@@ -29,6 +29,7 @@ class Digits:
         self.seed = seed
         self._batch = batch
         self._dtype = dtype
+        self._inputs_dtype = np.float32 if dtype == "bfloat16" else dtype
         self._hidden = hidden
         self._training, self._held_out = held_out(_dataset().examples, 300, seed)
 
@@ -53,7 +54,9 @@ class Digits:
         return self._read(self._held_out, 100)
 
     def _read(self, indices, batch, stream=0) -> Batches:
-        return Batches(_dataset(), indices, batch, seed=self.seed, stream=stream, scale=1 / 16, dtype=self._dtype)
+        return Batches(
+            _dataset(), indices, batch, seed=self.seed, stream=stream, scale=1 / 16, dtype=self._inputs_dtype
+        )
 
 
 class Heard:
@@ -95,11 +98,17 @@ def train_in_simulator(
     timeout: float = math.inf,
     server: Server | None = None,
     roles: Roles | None = None,
+    deaths: dict[int, float] | None = None,
     **cluster,
 ):
-    """Downpour on a simulated cluster: the outcomes by rank, what the coordinator heard, and the cluster."""
+    """Downpour on a simulated cluster: the outcomes by rank, what the coordinator heard, and the cluster.
+
+    `deaths`: when ranks are killed.
+    """
     heard = Heard()
     simulated = Cluster(ranks, **cluster)
+    for rank, moment in (deaths or {}).items():
+        simulated.kill(rank, at=moment)
     roles = roles or assign(ranks, shards)
     outcomes = simulated.run(
         lambda endpoint: downpour.train(

@@ -8,9 +8,11 @@ from distbelief.algorithms.coordination import Orders
 from distbelief.algorithms.loop import serve
 from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.sandblaster.coordinator import Coordinator
+from distbelief.algorithms.sandblaster.messages import ASSIGN, SCORE
 from distbelief.algorithms.sandblaster.portions import Portions
 from distbelief.algorithms.sandblaster.replica import Replica
 from distbelief.algorithms.sandblaster.settings import Sharing
+from distbelief.algorithms.sandblaster.worker import Worker
 from distbelief.comm.sim import Cluster
 from distbelief.nn.arena import Layout
 from distbelief.optim.space import GRADIENT, PARAMETERS, Combine
@@ -132,7 +134,7 @@ def run(
     placement = Placement(width, shards)
     done = Done([], [], [], [], [], Cluster(ranks, **cluster))
     kept: dict[int, list[np.ndarray]] = {shard: [] for shard in range(shards)}
-    portions = Portions(len(table), sharing.portion), Portions(len(held_out), sharing.portion)
+    portions = {ASSIGN: Portions(len(table), sharing.portion), SCORE: Portions(len(held_out), sharing.portion)}
 
     def role(endpoint):
         rank, parts = endpoint.rank, []
@@ -149,32 +151,21 @@ def run(
             parts.append(service)
         if rank in roles.replicas:
             number = roles.replicas.index(rank)
-            parts.append(
-                Replica(
-                    endpoint,
-                    window,
-                    placement,
-                    roles.shards,
-                    roles.coordinator,
-                    number,
-                    model,
-                    (table.by(number), portions[0]),
-                    (held_out, portions[1]),
-                    timeout,
-                )
-            )
+            data = {ASSIGN: (table.by(number), portions[ASSIGN]), SCORE: (held_out, portions[SCORE])}
+            worker = Worker(endpoint, window, placement, roles.shards, model, data, timeout)
+            parts.append(Replica(endpoint, roles.coordinator, number, worker, timeout))
         if rank != roles.coordinator:
             serve(endpoint, [*parts, orders])
             assert shard is None or not service.holding
             return
-        coordinator = Coordinator(endpoint, roles, NAMES, sharing, *portions, timeout, parts)
+        coordinator = Coordinator(endpoint, roles, NAMES, sharing, portions, timeout, parts)
         coordinator.space.run([])
         for number in range(evaluations):
             if number:
                 # Every parameter times (1 + SHIFT): a step that keeps to the shards.
                 coordinator.space.run([Combine(PARAMETERS, (1.0, SHIFT), (PARAMETERS, PARAMETERS))])
             began = endpoint.clock()
-            done.losses.append(coordinator.evaluate(range(len(portions[0]))))
+            done.losses.append(coordinator.evaluate(range(len(portions[ASSIGN]))))
             done.seconds.append(endpoint.clock() - began)
             coordinator.space.run([])  # the gradient is in place
             done.gradients.append(np.concatenate([kept[s][GRADIENT].copy() for s in range(shards)]))

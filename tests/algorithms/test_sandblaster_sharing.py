@@ -86,6 +86,30 @@ def test_replicas_have_the_same_portions_again_and_as_many_as_they_are_fast():
     assert sum(len(readers) for readers in table.readers.values()) < 1.3 * 60
 
 
+class Ahead(Table):
+    """Remembers what it was asked to read ahead, and what was read without."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.ahead: list[int] = []
+        self.unasked = 0
+
+    def read_ahead(self, positions):
+        self.ahead.append(int(positions[0]))
+
+    def read(self, positions):
+        self.unasked += int(positions[0]) not in self.ahead
+        return super().read(positions)
+
+
+def test_a_replica_reads_ahead_the_portion_after_the_one_at_hand():
+    tables = [Ahead(400, 8, 10) for _ in range(2)]
+    tables[0].by = lambda replica: tables[replica]
+    run(shards=1, replicas=2, sharing=Sharing(portion=10), table=tables[0], held_out=Table(30, 8, 10), flops=FLOPS)
+    for table in tables:
+        assert len(table.ahead) >= 30 and not table.unasked
+
+
 class Read(Table):
     """Remembers for each portion which replicas have read it."""
 

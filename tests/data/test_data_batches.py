@@ -107,3 +107,14 @@ def test_a_mapped_file_gives_the_same_batches_as_memory(tmp_path, data):
 def test_an_index_outside_the_data_is_our_mistake(data):
     with pytest.raises(IndexError):
         list(Batches(data, np.array([50]), 5).in_order())
+
+
+@pytest.mark.parametrize("stored", [np.uint8, np.float32])
+@pytest.mark.parametrize("features", [(0, 2), (1, 5), (5, 6), (0, 6)])
+def test_some_features_of_each_example_are_those_of_the_whole(data, stored, features):
+    data = dataset_of(data.inputs.astype(stored), data.labels)
+    whole, some = (Batches(data, np.arange(50), 8, scale=1 / 255, features=f) for f in (None, features))
+    for all_of_it, part in zip(whole.epoch(1), some.epoch(1), strict=True):
+        assert part.x_in.flags.c_contiguous
+        np.testing.assert_array_equal(part.x_in, all_of_it.x_in[slice(*features)])
+        np.testing.assert_array_equal(part.labels, all_of_it.labels)

@@ -43,3 +43,12 @@ def test_training_and_test_examples_are_others_of_the_same_classes():
     means, others = (np.stack([a[d.labels == k].mean(0) for k in range(5)]) for a, d in ((x, training), (other, test)))
     distances = np.linalg.norm(means[:, None] - others[None], axis=2)
     assert distances.argmin(1).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_some_features_are_those_of_the_whole():
+    data = Generated(20, (100,), 7, seed=1)
+    rows = np.array([3, 11, 3])
+    x = read(data, rows)
+    for start, stop in ((0, 100), (0, 5), (15, 17), (16, 80), (33, 100)):
+        part, places = data.reader((start, stop)).read(rows)
+        np.testing.assert_allclose(part[places], x[:, start:stop], rtol=1e-5, atol=1e-5)

@@ -32,6 +32,13 @@ def test_a_picture_of_the_right_size_is_read_as_it_is(folder):
         np.testing.assert_array_equal(source_nf[place].reshape(8, 10, 3), np.asarray(Image.open(folder / name)))
 
 
+def test_some_features_of_a_picture(folder):
+    data, rows = ImageFolder(folder, (8, 10, 3)), np.array([4, 0])
+    whole, _ = data.reader().read(rows)
+    part, _ = data.reader((30, 100)).read(rows)
+    np.testing.assert_array_equal(part, whole[:, 30:100])
+
+
 def test_other_sizes_are_scaled_and_cut_about_the_middle(tmp_path):
     pixels = np.zeros((4, 8), np.uint8)
     pixels[:, 2:6] = 200  # a bright middle, which is what a square keeps

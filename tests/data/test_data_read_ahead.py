@@ -41,6 +41,19 @@ def test_neighbours_are_asked_for_at_once_from_a_page_on(mapped):
         assert stop == 16 + last * ROW
 
 
+def test_what_lies_between_some_columns_of_neighbours_is_not_asked_for(tmp_path):
+    path, row = tmp_path / "wide", 4 * mmap.PAGESIZE
+    path.write_bytes(bytes(20 * row))
+    with open(path, "rb") as file:
+        mapped = Spy(file.fileno(), 0, access=mmap.ACCESS_READ)
+    rows = np.frombuffer(mapped, np.uint8).reshape(20, row)
+    advise(rows[:, 100:200], np.array([3, 2, 3]))
+    assert mapped.advice == [(2 * row, 2 * row + 200), (3 * row, 3 * row + 200)]
+    mapped.advice.clear()
+    advise(rows[:, 10 : row - 10], np.array([3, 2, 3]))
+    assert mapped.advice == [(2 * row, 4 * row - 10)]
+
+
 def test_the_readers_of_a_mapped_file_ask(mapped):
     batches = Batches(dataset_of(rows_of(mapped), np.zeros(200, int)), np.arange(100, 200), 10)
     batches.read_ahead(np.arange(5))

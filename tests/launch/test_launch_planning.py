@@ -24,6 +24,15 @@ def test_the_speech_network_in_two():
     assert "1.9" in lines[-1] and "2 partitions" not in lines[-1]
 
 
+def test_an_image_network_in_two():
+    lines = planned("imagenet_80m")
+    (local,) = (line.split() for line in lines if line.split()[:1] == ["local0"])
+    # Rows of pooling, 42 each, look at rows 0..48 and 42..90, of which the partitions have 0..45 and 46..90.
+    assert local == ["local0", "91", "45", "to", "46", f"{(3 + 4) * 91 * 8 * 16 * 4 / 1000:.0f}", "kB"]
+    (first, second) = (line.split() for line in lines[3:5])
+    assert int(first[1].replace(",", "")) + int(second[1].replace(",", "")) == 82_512_896
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [("imagenet", 1_706_721_312), ("imagenet_330m", 331_225_976), ("imagenet_80m", 82_512_896)],

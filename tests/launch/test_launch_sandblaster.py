@@ -7,9 +7,12 @@ import pytest
 from distbelief import checkpoint
 from distbelief.adapters.data import UserProblem
 from distbelief.adapters.model import Model
+from distbelief.algorithms.beginning import begin
 from distbelief.algorithms.sandblaster.settings import ChangingBatch, Sandblaster
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
+from distbelief.config import Config
 from distbelief.errors import UserError
+from distbelief.experiment import Experiment
 from distbelief.launch import sandblaster
 from distbelief.launch.job import Job
 from distbelief.nn.arena import Arena
@@ -98,6 +101,37 @@ def test_more_shards_than_parameters_or_ranks():
     assert "server.shards: 4" in refusal(Sandblaster(portion=100), server=Server(shards=4))
 
 
+def cut_job(partitions: int, warmstart: str | None = None) -> Job:
+    """A network of 7 and 3 units over data that is made up."""
+    table = {
+        "run": {"folder": "nowhere"},
+        "data": {"train": {"generated": 100}, "held_out": 10, "batch": 5},
+        "network": {
+            "inputs": 4,
+            "layers": [{"kind": "dense", "outputs": 7}, {"kind": "dense", "outputs": 3}],
+            "partitions": partitions,
+        },
+        "procedure": "sandblaster",
+        "sandblaster": {"portion": 10} | ({} if warmstart is None else {"warmstart": warmstart}),
+    }
+    config = msgspec.convert(table, Config)
+    experiment = Experiment(config)
+    return Job(experiment, config, 10.0, try_out=experiment.batches, partitions=partitions)
+
+
+def test_replicas_of_several_ranks():
+    made = cut_job(3)
+    for rank in range(7):
+        sandblaster.check(made, rank, 7)
+    text = "Sandblaster (lbfgs) on 7 ranks: coordinator and 1 shard, 2 replicas of 3 ranks each, "
+    assert sandblaster.cast(made, 7) == text + "90 examples in 9 portions"
+    sandblaster.check(made, 0, 1)  # one rank computes the whole
+    with pytest.raises(UserError, match="8 ranks leave 7 for replicas of 3 ranks each, expected a multiple of 3"):
+        sandblaster.check(made, 0, 8)
+    with pytest.raises(UserError, match="4 partitions of layer dense1: it has 3 rows that can be cut"):
+        sandblaster.check(cut_job(4), 4, 5)
+
+
 def test_a_warmstart_from_a_file_or_a_folder_of_a_run(tmp_path):
     made = job(Sandblaster()).problem.model()
     checkpoint.save(tmp_path / "parameters.safetensors", Arena(made.layout, made.dtype, np.float32([1, 2, 3])))
@@ -109,6 +143,8 @@ def test_a_warmstart_from_a_file_or_a_folder_of_a_run(tmp_path):
         begun.model().initialise(parameters, 0)
         assert parameters.flat.tolist() == [1, 2, 3]
         assert begun.training_examples == 900
+        begin(begun.model(), 0, interval := np.zeros(2, np.float32), 1)  # as a shard does
+        assert interval.tolist() == [2, 3]
     text = refusal(Sandblaster(portion=100, warmstart=str(tmp_path / "elsewhere")))
     assert text.startswith("sandblaster.warmstart: ") and "no such file" in text
 

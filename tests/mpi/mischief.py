@@ -45,14 +45,22 @@ def be_slow(*arguments) -> None:
 
 def in_gradient(act: Callable) -> None:
     from distbelief.nn import Network
+    from distbelief.partition import PartitionedNetwork
 
     _spoil(Network, "gradient", act, CALLS)
+    _spoil(PartitionedNetwork, "gradient", act, CALLS)
 
 
 def in_apply(act: Callable) -> None:
     from distbelief.server import Shard
 
     _spoil(Shard, "apply", act, CALLS)
+
+
+def in_commands(act: Callable) -> None:
+    from distbelief.server.vectors import VectorService
+
+    _spoil(VectorService, "_run", act, 2 * CALLS)
 
 
 def in_evaluation(act: Callable) -> None:
@@ -100,6 +108,7 @@ ACTS = {"fails": fail, "falls-silent": fall_silent, "is-killed": be_killed, "is-
 PLACES = {
     "in-gradient": in_gradient,
     "in-apply": in_apply,
+    "in-commands": in_commands,
     "in-evaluation": in_evaluation,
     "in-preparation": in_preparation,
     "before-mpi": before_mpi,

@@ -3,15 +3,18 @@
 bench/kernels.py, which takes no ranks, is tested with the kernels.
 """
 
+import gzip
 import json
 import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mpi import launcher
 from mpi.refusals import require_refusal
+from mpi.small_problem import idx
 
 pytestmark = [
     pytest.mark.mpi,
@@ -106,8 +109,8 @@ def test_partition(tmp_path):
     arguments = ["--config", str(tmp_path / "network.toml"), "--partitions", "3", "--steps", "2", "--repetitions", "1"]
     facts, _ = told("partition", *arguments, ranks=3)
     assert (facts["partitions"], facts["examples"]) == (3, 3)
-    require_numbers(facts, "one_ms", "p_ms", "speedup")
-    assert math.isclose(facts["speedup"], facts["one_ms"] / facts["p_ms"])
+    require_numbers(facts, "one_ms", "p_ms", "at_once_ms", "speedup", "bound", "of_bound")
+    assert math.isclose(facts["of_bound"], facts["speedup"] / facts["bound"])
     assert facts["bytes_ratio"] == 1.0 and facts["bytes"] > 0
 
 
@@ -139,3 +142,25 @@ def test_stragglers():
     assert facts["real_processes"] is True
     require_numbers(facts, "ratio_to_ideal", "ratio_small_portions", "ratio_without_backups")
     assert [line[:16].strip() for line in table[-3:]] == ["backups", "no backups", "one portion each"]
+
+
+def test_direction():
+    arguments = ["--scenario", "direction", "--shards", "2", "--size", "20001", "--history", "3"]
+    facts, _ = told("sandblaster", *arguments, ranks=3)
+    assert facts["round_trips"] == 2 and facts["measured"] >= 10
+    assert facts["vectors_moved"] == 2 * 3 + 7 + 8 + 2 + 3  # as in tests/optim/test_bench_direction.py
+    require_numbers(facts, "bandwidth_ratio", "wall_ms", "coordinator_ms", "coordinator_cpu")
+
+
+def test_parity(tmp_path):
+    """On pictures of noise with something in them, as many numbers as Fashion-MNIST's."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 10, 400).astype(np.uint8)
+    images = random.integers(0, 256, (400, 28, 28)).astype(np.uint8)
+    images[np.arange(400), labels] = 255
+    for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+        (tmp_path / f"train-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
+    facts, _ = told("parity", "--data", str(tmp_path), "--portion", "50", "--shards", "2", "--penalty", "1", ranks=2)
+    assert facts["examples"] == 399 and facts["ranks"] == 2
+    assert abs(facts["loss_difference"]) < 1e-6 and abs(facts["own_loss_difference"]) < 1e-12
+    assert facts["evaluations"] <= 1.5 * facts["scipy_evaluations"]

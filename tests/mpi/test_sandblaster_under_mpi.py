@@ -41,10 +41,12 @@ def evaluations(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
 
 
-def train_with(mischief: str, problem: Problem, run: Path, *settings: str) -> launcher.Completed:
-    """Four ranks, the last of them in trouble; rank 0 is coordinator and shard."""
+def train_with(
+    mischief: str, problem: Problem, run: Path, *settings: str, ranks: int = 4, whose: int = 3
+) -> launcher.Completed:
+    """Four ranks, the last of them in trouble; rank 0 is coordinator and shard. Or other ranks."""
     words = problem.train(run, [*SETTINGS, *settings])[len(COMMAND) :]
-    return launcher.run([sys.executable, str(MISCHIEF), "3", mischief, *words], ranks=4, cwd=problem.folder)
+    return launcher.run([sys.executable, str(MISCHIEF), str(whose), mischief, *words], ranks=ranks, cwd=problem.folder)
 
 
 def expect_same(found: list[dict], truth: list[dict]) -> None:
@@ -59,7 +61,12 @@ def expect_same(found: list[dict], truth: list[dict]) -> None:
 
 @pytest.mark.parametrize(
     ("ranks", "places"),
-    [(4, ["server.shards=2"]), (3, ["server.shards=3", "server.place=beside"]), (3, ["server.coordinator=apart"])],
+    [
+        (4, ["server.shards=2"]),
+        (3, ["server.shards=3", "server.place=beside"]),
+        (3, ["server.coordinator=apart"]),
+        (4, ["server.shards=3", "server.place=beside", "network.partitions=2"]),
+    ],
 )
 def test_many_ranks_do_what_one_does(problem, truth, tmp_path, ranks, places):
     completed = launcher.run(
@@ -70,6 +77,7 @@ def test_many_ranks_do_what_one_does(problem, truth, tmp_path, ranks, places):
     assert run.result["complete"] and run.result["reason"] == "evaluations"
     assert run.result["test_accuracy"] == Run(problem.folder / "alone").result["test_accuracy"]
     assert f"Sandblaster (lbfgs) on {ranks} ranks: coordinator" in completed.stdout
+    assert ("2 replicas of 2 ranks each" in completed.stdout) == ("network.partitions=2" in places)
 
 
 def test_a_slow_replica_changes_nothing_and_does_less(problem, truth, tmp_path):
@@ -86,6 +94,25 @@ def test_a_replica_that_falls_silent_is_done_without(problem, truth, tmp_path):
     expect_same(evaluations(tmp_path / "run"), truth)
     assert Run(tmp_path / "run").result["complete"]
     assert "warning: not all ranks answered at the end" in completed.stderr
+
+
+def test_a_partition_that_falls_silent_takes_its_replica_with_it_and_nothing_else(problem, truth, tmp_path):
+    """The other rank of its replica waits for it, gives up, and goes on as what it is besides."""
+    settings = ["network.partitions=2", "run.timeout=3"]
+    run = tmp_path / "run"
+    completed = train_with("falls-silent:in-gradient", problem, run, *settings, ranks=5, whose=4).require_success()
+    expect_same(evaluations(run), truth)
+    assert sum(each["portions"][1] for each in evaluations(run)[1:]) == 0
+    assert Run(run).result["test_accuracy"] == Run(problem.folder / "alone").result["test_accuracy"]
+    assert "warning: not all ranks answered at the end" in completed.stderr
+
+
+def test_a_shard_that_falls_silent_ends_the_job_and_is_named(problem, tmp_path):
+    settings = ["server.shards=2", "run.timeout=3"]
+    completed = train_with("falls-silent:in-commands", problem, tmp_path / "run", *settings, whose=1)
+    assert completed.returncode != 0
+    assert "s for the shards on ranks [1] to answer" in completed.stderr
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_a_replica_that_is_killed_ends_the_job(problem, tmp_path):

@@ -44,6 +44,12 @@ def test_bfloat16_and_threads():
     assert facts["dtype"] == "bfloat16" and facts["threads"] == 2 and facts["ours_ms"] > 0
 
 
+def test_two_threads_race_with_one():
+    facts = told("--threads", "2", "--against", "one-thread")
+    assert facts["reference"] == "one thread"
+    assert math.isclose(facts["ratio"], facts["reference_ms"] / facts["ours_ms"])
+
+
 def test_without_pytorch_the_race_is_refused_in_one_line(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])

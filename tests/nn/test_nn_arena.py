@@ -71,3 +71,10 @@ def test_a_tensor_is_not_set_to_another_shape(value):
 def test_a_tensor_is_not_set_to_complex_numbers():
     with pytest.raises(TypeError, match="Cannot cast"):
         Arena(Layout(SHAPES))["a.b"] = np.ones(2, complex)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64])
+def test_an_arena_begins_a_line_of_the_cache_and_is_zero(dtype):
+    for size in (1, 15, 4000, 300_000):
+        flat = Arena(Layout({"a": (size,)}), dtype).flat
+        assert flat.ctypes.data % 64 == 0 and flat.shape == (size,) and flat.dtype == dtype and not flat.any()

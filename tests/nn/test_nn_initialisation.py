@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from distbelief.nn import Arena, Dense, Network
+from distbelief.nn import Arena, Dense, LocallyConnected, Network
 
 
 def begin(layers, seed=1, dtype=np.float64):
@@ -93,3 +93,16 @@ def test_relu_layers_keep_the_size_of_what_flows_through_them():
         layer.forward(parameters, x, y, np.empty(0))
         x = y
     assert 0.2 < np.sqrt((x**2).mean()) < 5
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_any_interval_of_the_beginning_is_drawn_without_the_rest(dtype):
+    network = Network([LocallyConnected("local0", (9, 8, 2), 3, 4), Dense("dense1", (6, 5, 3), 11)], 1, dtype)
+    whole = Arena(network.layout, dtype)
+    network.initialise(whole, seed=5)
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        start, stop = sorted(random.integers(0, network.layout.size + 1, 2))
+        part = np.full(stop - start, np.nan, dtype)
+        network.initialise_interval(part, 5, start)
+        np.testing.assert_array_equal(part, whole.flat[start:stop])

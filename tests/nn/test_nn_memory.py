@@ -31,10 +31,14 @@ SMALL = (
 )
 
 
-@pytest.mark.parametrize("specs_inputs", [SPEECH, IMAGES], ids=["speech", "images"])
-@pytest.mark.parametrize("batch", [32, 128])
-def test_all_that_is_planned_is_little_more_than_parameters_gradients_and_activations(specs_inputs, batch):
-    memory = Network(build(*specs_inputs), batch).memory  # the arena is not touched: no gigabyte is needed
+@pytest.mark.parametrize(
+    ("specs_inputs", "batch"),
+    [(SPEECH, 32), (SPEECH, 128), (SPEECH, 512), (IMAGES, 32), (IMAGES, 128)],
+    ids=["speech-32", "speech-128", "speech-512", "images-32", "images-128"],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_all_that_is_planned_is_little_more_than_parameters_gradients_and_activations(specs_inputs, batch, dtype):
+    memory = Network(build(*specs_inputs), batch, dtype).memory  # the arena is not touched: no gigabyte is needed
     needed = memory.parameters + memory.gradients + memory.activations
     assert memory.planned == needed + memory.errors + memory.scratch
     assert needed < memory.planned <= 1.1 * needed

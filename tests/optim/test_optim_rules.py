@@ -1,5 +1,7 @@
 """Update rules against NumPy, and their descriptions as a configuration has them."""
 
+from typing import get_args
+
 import msgspec
 import numpy as np
 import pytest
@@ -116,3 +118,15 @@ def test_tables_that_describe_no_rule_are_refused(table):
 def test_descriptions_are_frozen(rule):
     with pytest.raises(AttributeError):
         rule.rate = 1.0
+
+
+@pytest.mark.parametrize("kind", get_args(Rule))
+@dtypes
+def test_every_rule_takes_gradients_in_bfloat16_and_keeps_a_shadow(kind, dtype):
+    """So no rule is one that bfloat16 on the wire has to be refused for."""
+    rule, bits = kind(rate=0.1), np.array([0x3F80, 0xC040, 0x0000, 0x3E20], np.uint16)
+    wide = (bits.astype(np.uint32) << 16).view(np.float32).astype(dtype)
+    parameters, shadow = np.ones(4, dtype), np.zeros(4, np.uint16)
+    rule.state(4, np.dtype(dtype)).apply(parameters, bits, 1.0, shadow)
+    np.testing.assert_array_equal(parameters, apply_all(rule, [wide], dtype))
+    np.testing.assert_allclose((shadow.astype(np.uint32) << 16).view(np.float32), parameters, rtol=2**-8)

@@ -11,10 +11,14 @@ from distbelief.kernels import (
     adagrad,
     dense_backward,
     dense_forward,
+    l2_penalty,
+    logistic_loss,
     momentum,
     narrow,
     sgd,
     softmax_cross_entropy,
+    squared_error,
+    squared_error_of_classes,
     used_threads,
 )
 from distbelief.processor import mkl, prepare
@@ -51,6 +55,21 @@ def a_softmax(classes=2000, n=37) -> list[np.ndarray]:
     return [np.array(loss), dz]
 
 
+def other_losses(classes=8000, n=37) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    z, targets = random.standard_normal((2, classes, n), np.float32)
+    labels, found = random.integers(0, classes, n), []
+    for call in (
+        lambda dz: logistic_loss(z, labels, 1.0, np.empty((2, n)), dz),
+        lambda dz: squared_error(z, targets, 1.0, dz),
+        lambda dz: squared_error_of_classes(z, labels, 1.0, dz),
+        lambda dz: l2_penalty(z.reshape(-1), 0.1, dz.reshape(-1)),
+    ):
+        dz = np.zeros_like(z)
+        found += [np.array(call(dz)), dz]
+    return found
+
+
 def updates(size=200_001) -> list[np.ndarray]:
     random = np.random.default_rng(0)
     parameters, gradient = random.standard_normal((2, size), np.float32)
@@ -67,7 +86,7 @@ def updates(size=200_001) -> list[np.ndarray]:
     return [parameters, squares, velocity, accrued, shadow, copy]
 
 
-@pytest.mark.parametrize("work", [a_softmax, updates])
+@pytest.mark.parametrize("work", [a_softmax, other_losses, updates])
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_threads_change_nothing_in_our_own_loops(work, threads):
     alone = work()

@@ -49,7 +49,7 @@ def cluster_of(program, log=None):
                 list(range(SHARDS)),
                 np.float64,
                 TIMEOUT,
-                replica=number,
+                number=number,
                 clients=2,
                 intervals=PARTITIONS[number],
             )

@@ -36,7 +36,7 @@ def pieces_of(tensors, shards=1):
         ([5, LEAST, LEAST], [LEAST + 5, LEAST]),
         ([LEAST // 2, LEAST // 2 - 1, LEAST], [2 * LEAST - 1]),
         ([MOST], [MOST]),
-        ([2 * MOST + 1], [(2 * MOST + 1) // 3] * 3),
+        ([3 * MOST - 3], [MOST - 1] * 3),
     ],
 )
 def test_small_neighbours_share_a_piece_and_large_ones_are_cut(tensors, sizes):

@@ -124,8 +124,8 @@ def _header(**fields):
         ([(_header(nbytes=16), PUSH), (np.ones(2), PAYLOAD)], "expected 8 bytes for each of an interval within 0..4"),
         ([(_header(), PUSH), (np.ones(5), PAYLOAD)], "a payload of 40 bytes, expected 32 as its header says"),
         ([(_header(), PUSH), (np.ones(3), PAYLOAD)], "a payload of 24 bytes, expected 32 as its header says"),
-        ([(_header(replica=1), PUSH), (np.ones(4), PAYLOAD)], "a header of replica 1, of 1"),
-        ([(_header(kind=THROUGH, replica=-1, nbytes=0), PUSH)], "a header of replica -1, of 1"),
+        ([(_header(client=1), PUSH), (np.ones(4), PAYLOAD)], "a header of client 1, of 1"),
+        ([(_header(kind=THROUGH, client=-1, nbytes=0), PUSH)], "a header of client -1, of 1"),
         ([(_header(kind=77), PUSH), (np.ones(4), PAYLOAD)], "a header of unknown kind 77"),
         ([(_header(kind=77, nbytes=0), PUSH)], "a header of unknown kind 77"),
         ([(np.zeros(5, np.uint8), PUSH)], f"a header of 5 bytes, expected {HEADER.itemsize}"),
@@ -164,7 +164,7 @@ def test_the_deadline_names_the_shard_that_never_ends_an_update():
             window.local[exposed.begun(0) :][: MARK.itemsize].view(MARK)[0] = 1
             window.sync()
             return
-        client = Client(endpoint, window, Placement(4, 1), [0], np.dtype(float), TIMEOUT, replica=0)
+        client = Client(endpoint, window, Placement(4, 1), [0], np.dtype(float), TIMEOUT, number=0)
         client.push(np.ones(4), np.zeros(1, np.int64))
         client.install(client.fetch(), np.zeros(4))
 

@@ -14,6 +14,7 @@ ctypedef void (*gemm16_pointer)(int layout, int transa, int transb, int m, int n
                                 float *c, int ldc) noexcept nogil
 
 cdef sgemm_pointer sgemm
+cdef bint scipys         # whether that is SciPy's
 cdef gemm16_pointer gemm16  # NULL: there is none
 
 

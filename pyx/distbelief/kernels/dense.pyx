@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Dense layer: products by BLAS, bias and activation in one pass over the outputs.
+"""Dense layer: products by BLAS or in blocks of ours, bias and activation in one pass over the outputs.
 
 Arrays are C-contiguous and feature-first: x [inputs, n], y [outputs, n]; w [outputs, inputs], b [outputs]. Threads
 share the rows of what is computed, and each has its own products.
@@ -9,8 +9,9 @@ from cython.parallel cimport prange
 
 from distbelief.kernels.activation cimport LINEAR, RELU, SIGMOID, TANH, activate, derive
 from distbelief.kernels.blas cimport gemm
+from distbelief.kernels.blocked cimport column_product, outer_product
 from distbelief.kernels.real cimport real
-from distbelief.kernels.threads cimport band_start, bands_of
+from distbelief.kernels.threads cimport band_start, shares_of
 
 # The numbers of the activations by their names.
 ACTIVATIONS = {"linear": LINEAR, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU}
@@ -34,28 +35,27 @@ cdef void _backward_to_weights(const real *x, const real *y, int activation, rea
         return
     for o in range(outputs):
         db[o] = derive(y + o * n, dy + o * n, n, activation)
-    gemm[real](b'n', b't', <int>outputs, <int>inputs, <int>n, dy, <int>n, <real *>x, <int>n, 0, dw, <int>inputs)
+    outer_product[real](dy, x, dw, outputs, inputs, n)
 
 
 cdef void _backward_to_inputs(const real *w, const real *dy, real *dx, Py_ssize_t outputs, Py_ssize_t inputs,
                               Py_ssize_t first, Py_ssize_t last, Py_ssize_t n) noexcept nogil:
     """Rows first..last-1 of dx."""
     if last > first:
-        gemm[real](b't', b'n', <int>(last - first), <int>n, <int>outputs, <real *>w + first, <int>inputs,
-                   <real *>dy, <int>n, 0, dx + first * n, <int>n)
+        column_product[real](w + first, inputs, dy, dx + first * n, last - first, n, outputs)
 
 
 def dense_forward(const real[:, ::1] w_oi, const real[::1] b_o, const real[:, ::1] x_in, int activation,
                   real[:, ::1] y_on):
     """y = activation(w x + b)."""
     cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1], first
-    cdef int bands = bands_of(2.0 * outputs * inputs * n), band
+    cdef int bands = shares_of(2.0 * outputs * inputs * n), band
     assert b_o.shape[0] == outputs and x_in.shape[0] == inputs
     assert y_on.shape[0] == outputs and y_on.shape[1] == n
     if n == 0 or outputs == 0 or inputs == 0:
         return
     with nogil:
-        for band in prange(bands, schedule="static", use_threads_if=bands > 1):
+        for band in prange(bands, schedule="dynamic", use_threads_if=bands > 1):
             first = band_start(outputs, bands, band)
             _forward[real](&w_oi[0, 0] + first * inputs, &b_o[0] + first, &x_in[0, 0], activation,
                            &y_on[0, 0] + first * n, band_start(outputs, bands, band + 1) - first, inputs, n)
@@ -68,7 +68,7 @@ def dense_backward(const real[:, ::1] w_oi, const real[:, ::1] x_in, const real[
     dw, db and dx are overwritten, not added to. A `dx_in` of no rows is left alone: the first layer needs none.
     """
     cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1], first
-    cdef int bands = bands_of(2.0 * outputs * inputs * n), band
+    cdef int bands = shares_of(2.0 * outputs * inputs * n), band
     assert x_in.shape[0] == inputs and y_on.shape[0] == outputs and y_on.shape[1] == n
     assert dy_on.shape[0] == outputs and dy_on.shape[1] == n
     assert dw_oi.shape[0] == outputs and dw_oi.shape[1] == inputs and db_o.shape[0] == outputs
@@ -78,12 +78,39 @@ def dense_backward(const real[:, ::1] w_oi, const real[:, ::1] x_in, const real[
         db_o[:] = 0
         return
     with nogil:
-        for band in prange(bands, schedule="static", use_threads_if=bands > 1):
+        for band in prange(bands, schedule="dynamic", use_threads_if=bands > 1):
             first = band_start(outputs, bands, band)
             _backward_to_weights[real](&x_in[0, 0], &y_on[0, 0] + first * n, activation, &dy_on[0, 0] + first * n,
                                        &dw_oi[0, 0] + first * inputs, &db_o[0] + first,
                                        band_start(outputs, bands, band + 1) - first, inputs, n)
         if dx_in.shape[0]:
-            for band in prange(bands, schedule="static", use_threads_if=bands > 1):
+            for band in prange(bands, schedule="dynamic", use_threads_if=bands > 1):
                 _backward_to_inputs[real](&w_oi[0, 0], &dy_on[0, 0], &dx_in[0, 0], outputs, inputs,
                                           band_start(inputs, bands, band), band_start(inputs, bands, band + 1), n)
+
+
+def product(bint transpose_a, bint transpose_b, const real[:, ::1] a, const real[:, ::1] b, real[:, ::1] out):
+    """out = op(a) op(b), op: the transpose or nothing, as a dense layer has it computed. Threads share its rows."""
+    cdef Py_ssize_t rows = out.shape[0], columns = out.shape[1], inner = a.shape[not transpose_a], first
+    cdef int bands = shares_of(2.0 * rows * columns * inner), band
+    assert a.shape[transpose_a] == rows and b.shape[transpose_b] == inner and b.shape[not transpose_b] == columns
+    assert rows and columns and inner
+    with nogil:
+        for band in prange(bands, schedule="dynamic", use_threads_if=bands > 1):
+            first = band_start(rows, bands, band)
+            _product[real](transpose_a, transpose_b, &a[0, 0] + first * (1 if transpose_a else inner), a.shape[1],
+                           &b[0, 0], b.shape[1], &out[0, 0] + first * columns,
+                           band_start(rows, bands, band + 1) - first, columns, inner)
+
+
+cdef void _product(bint transpose_a, bint transpose_b, const real *a, Py_ssize_t lda, const real *b, Py_ssize_t ldb,
+                   real *out, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner) noexcept nogil:
+    if rows == 0:
+        return
+    if transpose_a and not transpose_b:
+        column_product[real](a, lda, b, out, rows, columns, inner)
+    elif transpose_b and not transpose_a:
+        outer_product[real](a, b, out, rows, columns, inner)
+    else:
+        gemm[real](b't' if transpose_a else b'n', b't' if transpose_b else b'n', <int>rows, <int>columns, <int>inner,
+                   <real *>a, <int>lda, <real *>b, <int>ldb, 0, out, <int>columns)

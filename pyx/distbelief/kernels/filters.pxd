@@ -55,7 +55,7 @@ cdef inline void _forward_row(const Geometry *g, Py_ssize_t i, const real *w, co
     p.rows, p.columns, p.outer, p.inner = g.maps, g.n, g.kh, g.kw * g.channels
     p.a_i, p.a_o, p.a_k = g.kh * p.inner, p.inner, 1
     p.b_o, p.b_k, p.c_i, p.add = g.width * g.channels * g.n, g.n, g.n, False
-    p.a_ahead, p.c_ahead = g.w_step, 0
+    p.a_ahead, p.c_ahead, p.stream = g.w_step, 0, False
     x += i * g.stride * p.b_o
     y += i * g.ow * g.maps * g.n
     for j in range(g.ow):
@@ -74,6 +74,11 @@ cdef enum:
 
 
 @cython.cdivision(True)
+cdef inline Py_ssize_t together_for(Py_ssize_t maps) noexcept nogil:
+    return (DEPTH + maps - 1) // maps
+
+
+@cython.cdivision(True)
 cdef inline void backward_to_inputs(const Geometry *g, const real *w, const real *dz, real *dx) noexcept nogil:
     """dx = the sum over positions of w' dz. Threads share the rows of dx."""
     cdef int bands = bands_for(g), band
@@ -85,13 +90,13 @@ cdef inline void backward_to_inputs(const Geometry *g, const real *w, const real
 cdef inline void _backward_to_rows(const Geometry *g, const real *w, const real *dz, real *dx, Py_ssize_t first,
                                    Py_ssize_t last) noexcept nogil:
     """Rows first..last-1 of dx. To each row of a window, [kw C, positions, maps] times dz [positions, maps, N]."""
-    cdef Py_ssize_t block, i, j, h, top, stop, pixel = g.channels * g.n, together = (DEPTH + g.maps - 1) // g.maps
+    cdef Py_ssize_t block, i, j, h, top, stop, pixel = g.channels * g.n, together = together_for(g.maps)
     cdef Py_ssize_t row = g.width * pixel
     cdef Product p
     p.rows, p.columns, p.inner, p.add = g.kw * g.channels, g.n, g.maps, True
     p.a_i, p.a_o, p.a_k = 1, g.ow * g.w_step - g.stride * p.rows, g.kh * p.rows
     p.b_o, p.b_k, p.c_i = g.ow * g.maps * g.n, g.n, g.n
-    p.a_ahead, p.c_ahead = g.w_step, 0
+    p.a_ahead, p.c_ahead, p.stream = g.w_step, 0, False
     memset(dx + first * row, 0, (last - first) * row * sizeof(real))
     for block in range((g.oh + together - 1) // together):
         i, stop = block * together, min((block + 1) * together, g.oh)

@@ -40,19 +40,38 @@ def local_backward(const real[:, :, :, :, :, ::1] w, const real[:, :, :, ::1] x,
     `scratch` has at least local_scratch(H, W, C, N, kh) elements; with fewer, fewer threads are used.
     """
     cdef Geometry g = geometry(x.shape, w.shape + 2, stride, y.shape, False)
-    cdef Py_ssize_t band = g.kh * g.n * transposed_step(g.width, g.channels), k
-    cdef int bands, i
+    cdef Py_ssize_t k
     for k in range(6):
         assert dw.shape[k] == w.shape[k]
-    assert w.shape[0] == g.oh and w.shape[1] == g.ow
+    for k in range(4):
+        assert dx.shape[0] == 0 or dx.shape[k] == x.shape[k]
+    _by_weights[real](x, y, stride, activation, dy, dw, db, scratch)
+    if dx.shape[0] and g.n and g.maps and g.channels:
+        with nogil:
+            backward_to_inputs(&g, &w[0, 0, 0, 0, 0, 0], &dy[0, 0, 0, 0], &dx[0, 0, 0, 0])
+
+
+def local_backward_to_weights(const real[:, :, :, ::1] x, const real[:, :, :, ::1] y, Py_ssize_t stride,
+                              int activation, real[:, :, :, ::1] dy, real[:, :, :, :, :, ::1] dw,
+                              real[:, :, ::1] db, real[::1] scratch):
+    """The part of local_backward that needs no weights: dw, db, and in `dy` the gradient by w x + b."""
+    _by_weights[real](x, y, stride, activation, dy, dw, db, scratch)
+
+
+cdef int _by_weights(const real[:, :, :, ::1] x, const real[:, :, :, ::1] y, Py_ssize_t stride, int activation,
+                     real[:, :, :, ::1] dy, real[:, :, :, :, :, ::1] dw, real[:, :, ::1] db,
+                     real[::1] scratch) except -1:
+    cdef Geometry g = geometry(x.shape, dw.shape + 2, stride, y.shape, False)
+    cdef Py_ssize_t band = g.kh * g.n * transposed_step(g.width, g.channels), k
+    cdef int bands, i
+    assert dw.shape[0] == g.oh and dw.shape[1] == g.ow
     assert db.shape[0] == g.oh and db.shape[1] == g.ow and db.shape[2] == g.maps
     for k in range(4):
         assert dy.shape[k] == y.shape[k]
-        assert dx.shape[0] == 0 or dx.shape[k] == x.shape[k]
     if not (g.n and g.maps and g.channels):
         dw[...] = 0
         db[...] = 0
-        return
+        return 0
     bands = min(bands_for(&g), (scratch.shape[0] - 15) // band)
     assert bands >= 1
     with nogil:
@@ -60,8 +79,7 @@ def local_backward(const real[:, :, :, :, :, ::1] w, const real[:, :, :, ::1] x,
             _backward_to_weights(&g, &x[0, 0, 0, 0], &y[0, 0, 0, 0], activation, &dy[0, 0, 0, 0], &dw[0, 0, 0, 0, 0, 0],
                                  &db[0, 0, 0], aligned(&scratch[0]) + i * band, g.oh * i // bands,
                                  g.oh * (i + 1) // bands)
-        if dx.shape[0]:
-            backward_to_inputs(&g, &w[0, 0, 0, 0, 0, 0], &dy[0, 0, 0, 0], &dx[0, 0, 0, 0])
+    return 0
 
 
 cdef void _backward_to_weights(const Geometry *g, const real *x, const real *y, int activation, real *dy, real *dw,
@@ -76,7 +94,7 @@ cdef void _backward_to_weights(const Geometry *g, const real *x, const real *y, 
     p.rows, p.columns, p.outer, p.inner = g.maps, g.kw * g.channels, 1, g.n
     p.a_i, p.a_o, p.a_k = g.n, 0, 1
     p.b_o, p.b_k, p.c_i, p.add = 0, step, g.kh * p.columns, False
-    p.a_ahead, p.c_ahead = 0, g.w_step
+    p.a_ahead, p.c_ahead, p.stream = 0, g.w_step, False
     for i in range(first, last):
         for row in range(max(row, i * g.stride), i * g.stride + g.kh):
             transpose_row(g, x, row, scratch + row % g.kh * g.n * step)

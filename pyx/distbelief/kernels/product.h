@@ -7,6 +7,8 @@
 #define DISTBELIEF_PRODUCT_H
 
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 /* Bytes per register, and the tallest tile two registers wide that leaves some for the operands: WIDE_ROWS. */
 #if defined(__AVX512F__)
@@ -23,17 +25,37 @@
 #define WIDE_ROWS 6
 #endif
 #define NARROW_ROWS 12
+
+/* Stores of whole registers past the caches, to aligned places; where there are none, ordinary ones. */
+#if defined(__AVX__)
+#include <immintrin.h>
+#if defined(__AVX512F__)
+#define STREAM(place, bits) _mm512_stream_si512((void *)(place), bits)
+typedef __m512i Streamed;
+#else
+#define STREAM(place, bits) _mm256_stream_si256((__m256i *)(place), bits)
+typedef __m256i Streamed;
+#endif
+#define CAN_STREAM(type) (sizeof(type) == sizeof(Streamed))
+#define FENCE() _mm_sfence()
+#else
+#define STREAM(place, bits) ((void)(bits))
+typedef char Streamed;
+#define CAN_STREAM(type) 0
+#define FENCE() ((void)0)
+#endif
 #define CACHE_LINE 64
 
 /* c[i, j] (+)= the sum of a[i, o, k] b[o, k, j] over o < outer, k < inner, for i < rows, j < columns.
    The letters after an operand's name say which index a step, in elements, belongs to; j is contiguous.
    a_ahead, c_ahead: how far from a and c lies what the next call will use. It is brought into the cache meanwhile: in
-   steps like these no hardware sees a pattern, and without it all passes wait for memory. 0: not needed. */
+   steps like these no hardware sees a pattern, and without it all passes wait for memory. 0: not needed.
+   stream: c is not to be read soon, and begins a line of the cache in every row; FENCE before others read it. */
 typedef struct {
     ptrdiff_t rows, columns, outer, inner;
     ptrdiff_t a_i, a_o, a_k, b_o, b_k, c_i;
     ptrdiff_t a_ahead, c_ahead;
-    int add;
+    int add, stream;
 } Product;
 
 #define INLINE static inline __attribute__((always_inline))
@@ -78,8 +100,16 @@ INLINE void NAME(fetch)(const Product *p, const int rows, const REAL *a) {
                     UNROLLED(int v = 0; v < vectors; v++) sum[i][v] += x[i * a_i] * row[v];        \
             }                                                                                      \
         }                                                                                          \
-        UNROLLED(int i = 0; i < rows; i++)                                                         \
-            UNROLLED(int v = 0; v < vectors; v++) ((vector *)(c + i * c_i))[v] = sum[i][v];        \
+        if (CAN_STREAM(vector) && p->stream)                                                       \
+            UNROLLED(int i = 0; i < rows; i++)                                                     \
+                UNROLLED(int v = 0; v < vectors; v++) {                                            \
+                    Streamed bits;                                                                 \
+                    memcpy(&bits, &sum[i][v], CAN_STREAM(vector) ? sizeof(bits) : 0);              \
+                    STREAM((vector *)(c + i * c_i) + v, bits);                                     \
+                }                                                                                  \
+        else                                                                                       \
+            UNROLLED(int i = 0; i < rows; i++)                                                     \
+                UNROLLED(int v = 0; v < vectors; v++) ((vector *)(c + i * c_i))[v] = sum[i][v];    \
     }
 
 #define CASE(tile, n) case n: tile(p, n, a, b, c); break;

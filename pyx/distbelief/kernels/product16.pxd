@@ -1,7 +1,7 @@
 # cython: cdivision=True, boundscheck=False, wraparound=False
 # Products of bfloat16 matrices with float32 sums, on row-major data.
 
-from distbelief.kernels.bfloat16 cimport widen_bits
+from distbelief.kernels.bfloat16 cimport widen_rows
 from distbelief.kernels.blas cimport gemm, gemm16
 
 # Stored rows of A that are widened at a time, where there are no products of bfloat16.
@@ -9,40 +9,38 @@ cdef enum:
     PANEL = 256
 
 
-cdef inline Py_ssize_t product16_scratch(Py_ssize_t a_columns, Py_ssize_t b_size) noexcept nogil:
-    """Elements that `product16` needs, for an A stored in rows of up to `a_columns` and a B of up to `b_size`."""
-    return 0 if gemm16 != NULL else PANEL * a_columns + b_size
+cdef inline Py_ssize_t panel_of(Py_ssize_t rows) noexcept nogil:
+    """How many of A's stored rows to give to `product16` at a time."""
+    return rows if gemm16 != NULL else min(rows, <Py_ssize_t>PANEL)
 
 
-cdef inline void _widen(const unsigned short *bits, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t ld,
-                        float *out) noexcept nogil:
-    cdef Py_ssize_t r, c
-    for r in range(rows):
-        for c in range(columns):
-            out[r * columns + c] = widen_bits(bits[r * ld + c])
+cdef inline Py_ssize_t widened(Py_ssize_t size) noexcept nogil:
+    """Elements of scratch for `size` numbers in float32, where they are needed."""
+    return 0 if gemm16 != NULL else size
+
+
+cdef inline void widen_operand(const unsigned short *b, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t ldb,
+                               float *b32) noexcept nogil:
+    """A B of `rows` stored rows for `product16`, if it needs one in float32: b32 [rows, columns]."""
+    if gemm16 == NULL:
+        widen_rows(b, rows, columns, ldb, b32)
 
 
 cdef inline void product16(bint transpose_a, bint transpose_b, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner,
-                           const unsigned short *a, Py_ssize_t lda, const unsigned short *b, Py_ssize_t ldb,
-                           float *c, float *scratch) noexcept nogil:
-    """C[rows, columns] = op(A) op(B); ld: length of a stored row. B is whole: ldb is its number of columns."""
-    cdef Py_ssize_t panel, r, size, stored = inner if transpose_a else rows, width = rows if transpose_a else inner
-    cdef float *b32 = scratch + PANEL * width
+                           const unsigned short *a, Py_ssize_t lda, float *a32, const unsigned short *b,
+                           Py_ssize_t ldb, const float *b32, float beta, float *c) noexcept nogil:
+    """C[rows, columns] = op(A) op(B) + beta C; ld: length of a stored row.
+
+    `a32` has room for A in float32; `b32` is B as `widen_operand` leaves it.
+    """
+    cdef Py_ssize_t width = rows if transpose_a else inner
     if rows == 0:
         return
     if gemm16 != NULL:
         # Row-major; CblasNoTrans is 111, CblasTrans 112.
         gemm16(101, 111 + transpose_a, 111 + transpose_b, <int>rows, <int>columns, <int>inner, 1, a, <int>lda,
-               b, <int>ldb, 0, c, <int>columns)
+               b, <int>ldb, beta, c, <int>columns)
         return
-    _widen(b, columns if transpose_b else inner, ldb, ldb, b32)
-    for panel in range((stored + PANEL - 1) // PANEL):
-        r = panel * PANEL
-        size = min(PANEL, stored - r)
-        _widen(a + r * lda, size, width, lda, scratch)
-        if transpose_a:  # a panel is a part of every sum
-            gemm[float](b't', b'n', <int>rows, <int>columns, <int>size, scratch, <int>rows, b32 + r * ldb, <int>ldb,
-                        1 if r else 0, c, <int>columns)
-        else:
-            gemm[float](b'n', b't' if transpose_b else b'n', <int>size, <int>columns, <int>inner, scratch, <int>inner,
-                        b32, <int>ldb, 0, c + r * columns, <int>columns)
+    widen_rows(a, inner if transpose_a else rows, width, lda, a32)
+    gemm[float](b't' if transpose_a else b'n', b't' if transpose_b else b'n', <int>rows, <int>columns, <int>inner,
+                a32, <int>width, <float *>b32, <int>(inner if transpose_b else columns), beta, c, <int>columns)

@@ -18,6 +18,12 @@ cdef inline int bands_of(double operations) noexcept nogil:
     return threads() if operations > 1e6 else 1
 
 
+cdef inline int shares_of(double operations) noexcept nogil:
+    """The same for long work, to be taken one by one: a thread that is held up by another process takes fewer."""
+    cdef int bands = bands_of(operations)
+    return 4 * bands if bands > 1 else 1
+
+
 cdef inline Py_ssize_t band_start(Py_ssize_t size, int bands, int band) noexcept nogil:
     """Where the band-th of `bands` equal parts of 0..size-1 begins: a multiple of 16, or size after the last.
 

@@ -12,6 +12,12 @@ from distbelief.kernels.bfloat16 cimport narrow_bits, widen_bits
 from distbelief.kernels.real cimport real
 from distbelief.kernels.threads cimport threads
 
+cdef extern from *:
+    """
+    #define distbelief_ahead(place) __builtin_prefetch(place, 1)
+    """
+    void ahead "distbelief_ahead"(const void *place) noexcept nogil
+
 ctypedef unsigned short unsigned_short
 
 ctypedef fused wire:
@@ -23,6 +29,13 @@ ctypedef fused wire:
 cdef Py_ssize_t BLOCK = 1024
 # Threads share an update of more blocks than these; below, it is done before they have all begun.
 cdef Py_ssize_t SHARED = 64
+
+
+# A shard's window lies in small pages, where the processor's own prefetching ends with each. So an update asks for what
+# it needs so many elements later, before each stride.
+cdef enum:
+    AHEAD = 512
+    STRIDE = 64
 
 
 cdef inline bint _shared(Py_ssize_t blocks) noexcept nogil:
@@ -78,14 +91,26 @@ def sgd(real[::1] parameters, const wire[::1] gradient, double rate, unsigned sh
                 _shade[real](&parameters[first], &shadow[first], last - first)
 
 
-def step_from(const real[::1] base, const real[::1] gradient, double rate, real[::1] out):
-    """out = base - rate gradient."""
-    cdef Py_ssize_t i, size = base.shape[0]
-    cdef real r = <real>rate
-    assert gradient.shape[0] == size and out.shape[0] == size
-    with nogil:
-        for i in range(size):
-            out[i] = base[i] - r * gradient[i]
+cdef inline void _adagrad(real *parameters, const wire *gradient, real *squares, real rate, real floor,
+                          const unsigned short *shadow, bint shaded, Py_ssize_t size) noexcept nogil:
+    """One block; the shadow, if there is one, is only asked for."""
+    cdef Py_ssize_t i, line = 64 // sizeof(real), start = 0, stop
+    cdef real x, s
+    while start < size:
+        stop = min(start + STRIDE, size)
+        for i in range(STRIDE * sizeof(real) // 64):
+            ahead(parameters + start + AHEAD + i * line)
+            ahead(squares + start + AHEAD + i * line)
+        if shaded:
+            ahead(shadow + start + AHEAD)
+            ahead(shadow + start + AHEAD + STRIDE // 2)
+        for i in range(start, stop):
+            x = _read[wire, real](gradient, i, rate)
+            s = squares[i] + x * x
+            squares[i] = s
+            s = s if s > floor else floor
+            parameters[i] -= rate * x / _root(s)
+        start = stop
 
 
 def adagrad(real[::1] parameters, const wire[::1] gradient, real[::1] squares, double rate,
@@ -95,10 +120,11 @@ def adagrad(real[::1] parameters, const wire[::1] gradient, real[::1] squares, d
     The floor under the root, the smallest normal number, turns 0/0 into 0. It also shortens the steps of gradients
     whose squares underflow (below 1e-19 in float32); where squares overflow (above 1e19) a parameter stays put.
     """
-    cdef Py_ssize_t block, blocks, first, last, i, size = parameters.shape[0]
-    cdef real r = <real>rate, x, s, floor
+    cdef Py_ssize_t block, blocks, first, last, size = parameters.shape[0]
+    cdef real r = <real>rate, floor
     cdef bint shaded = shadow is not None
     cdef const wire *g
+    cdef unsigned short *h = NULL
     if real is float:
         floor = 1.17549435e-38
     else:
@@ -110,14 +136,12 @@ def adagrad(real[::1] parameters, const wire[::1] gradient, real[::1] squares, d
     blocks = (size + BLOCK - 1) // BLOCK
     with nogil:
         g = &gradient[0]
+        if shaded:
+            h = &shadow[0]
         for block in prange(blocks, schedule="static", use_threads_if=_shared(blocks)):
             first, last = block * BLOCK, min((block + 1) * BLOCK, size)
-            for i in range(first, last):
-                x = _read[wire, real](g, i, r)
-                s = squares[i] + x * x
-                squares[i] = s
-                s = s if s > floor else floor
-                parameters[i] -= r * x / _root(s)
+            _adagrad[real, wire](&parameters[first], g + first, &squares[first], r, floor, h + first, shaded,
+                                 last - first)
             if shaded:
                 _shade[real](&parameters[first], &shadow[first], last - first)
 

@@ -1,5 +1,7 @@
 """What travels between the coordinator and the other ranks: reports to it, orders from it."""
 
+import math
+
 import numpy as np
 
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Envelope
@@ -8,8 +10,8 @@ from distbelief.server.messages import record
 REPORT, ORDER = 10, 11  # tags
 
 # Kinds of reports. READY: a shard serves. PROGRESS: a replica trains. FAULT: it met a number that is not finite.
-# FINISHED: it is through, and all its pushes are applied.
-READY, PROGRESS, FAULT, FINISHED = range(4)
+# FINISHED: it is through, and all its pushes are applied. SCORING: it is at an evaluation. SCORED: that is done.
+READY, PROGRESS, FAULT, FINISHED, SCORING, SCORED = range(6)
 
 REPORT_RECORD = np.dtype(
     [
@@ -17,7 +19,8 @@ REPORT_RECORD = np.dtype(
         ("replica", "<i4"),
         ("step", "<i8"),  # all numbers are of this replica, and since the beginning
         ("examples", "<i8"),
-        ("loss", "<f8"),  # of the latest minibatch
+        ("loss", "<f8"),  # of the latest minibatch; SCORED: of the evaluation
+        ("accuracy", "<f8"),  # SCORED: NaN if the model knows none
         ("bytes_fetched", "<i8"),
         ("bytes_pushed", "<i8"),
         ("seconds", "<f8"),  # since the replica was started
@@ -28,9 +31,11 @@ REPORT_RECORD = np.dtype(
 
 # Kinds of orders. START: train. STOP: finish early. END: everything is done, leave. GIVE_UP: leave, training has
 # failed. TICK: the coordinator lives. LEAVE: as END or GIVE_UP, but a rank is missing: enter no collective call.
-START, STOP, END, GIVE_UP, TICK, LEAVE = range(6)
+# EVALUATE: score examples, HELD_OUT or TEST.
+START, STOP, END, GIVE_UP, TICK, LEAVE, EVALUATE = range(7)
+HELD_OUT, TEST = range(2)
 
-ORDER_RECORD = np.dtype([("kind", "<i4")])
+ORDER_RECORD = np.dtype([("kind", "<i4"), ("which", "<i4")])
 
 
 class Orders:
@@ -44,6 +49,10 @@ class Orders:
         self._timeout = timeout
         self._heard = endpoint.clock()
         self._given: set[int] = set()
+        self.pattern = (coordinator, ORDER)
+        """Of messages with orders: source, tag."""
+        self.which = HELD_OUT
+        """What the latest EVALUATE is about."""
 
     @property
     def finished(self) -> bool:
@@ -62,8 +71,15 @@ class Orders:
     @property
     def stopped(self) -> bool:
         """Told to stop training, or to leave."""
-        self._hear()
-        return bool(self._given & {STOP, END, GIVE_UP})
+        self.listen()
+        return bool(self._given & {STOP, END, GIVE_UP, LEAVE})
+
+    def take_evaluation(self) -> bool:
+        """Whether an evaluation has been ordered that nobody has taken yet: now it is taken."""
+        self.listen()
+        ordered = EVALUATE in self._given
+        self._given.discard(EVALUATE)
+        return ordered
 
     def take(self, envelope: Envelope) -> None:
         """Receive the order that waits in `envelope`. Local."""
@@ -71,13 +87,17 @@ class Orders:
         request = self._endpoint.receive(order, envelope.source, ORDER)
         self._endpoint.wait_all([request], self._timeout, f"an order from rank {envelope.source}")
         self._given.add(int(order["kind"][0]))
+        if order["kind"][0] == EVALUATE:
+            self.which = int(order["which"][0])
         self._heard = self._endpoint.clock()
 
     def work(self) -> float:
         """Seconds until the coordinator's silence is too long; raises DeadlineExpired when it is."""
+        if self._coordinator == self._endpoint.rank:
+            return math.inf  # nobody is to be missed
         silence = self._endpoint.clock() - self._heard
         if silence >= self._timeout:
-            self._hear()  # what came while this rank was busy, or stopped
+            self.listen()  # what came while this rank was busy, or stopped
             silence = self._endpoint.clock() - self._heard
         if silence >= self._timeout:
             raise DeadlineExpired(
@@ -87,12 +107,21 @@ class Orders:
 
     def wait(self, *kinds: int) -> None:
         """Wait until one of `kinds` has been ordered."""
-        while not self._given & set(kinds):
-            envelope = self._endpoint.wait_message(self.work(), self._coordinator, ORDER)
-            if envelope is not None:
-                self.take(envelope)
+        while not self.given(*kinds):
+            self.hear()
 
-    def _hear(self) -> None:
+    def given(self, *kinds: int) -> bool:
+        """Whether one of `kinds` has been ordered and heard."""
+        return bool(self._given & set(kinds))
+
+    def hear(self) -> None:
+        """Wait for an order."""
+        envelope = self._endpoint.wait_message(self.work(), self._coordinator, ORDER)
+        if envelope is not None:
+            self.take(envelope)
+
+    def listen(self) -> None:
+        """Take the orders that have arrived."""
         while (envelope := self._endpoint.probe(self._coordinator, ORDER)) is not None:
             self.take(envelope)
 

@@ -1,12 +1,13 @@
 """The coordinator of Downpour: starts replicas, evaluates now and then, stops everyone. It holds no replica back."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Iterable
 
 import numpy as np
 
 from distbelief.algorithms.coordination import (
     END,
+    EVALUATE,
     FAULT,
     FINISHED,
     GIVE_UP,
@@ -15,11 +16,15 @@ from distbelief.algorithms.coordination import (
     READY,
     REPORT,
     REPORT_RECORD,
+    SCORED,
+    SCORING,
     START,
     STOP,
     TICK,
 )
-from distbelief.algorithms.evaluator import Evaluator
+from distbelief.algorithms.delegate import Delegate
+from distbelief.algorithms.evaluator import Evaluates, Evaluator, Pieces
+from distbelief.algorithms.keeper import Keeper
 from distbelief.algorithms.ledger import Ledger
 from distbelief.algorithms.model import Problem
 from distbelief.algorithms.progress import Evaluation, Fault, Listener, Outcome, Progress
@@ -47,7 +52,9 @@ class Coordinator:
         evaluate: Evaluate,
         timeout: float,
         listener: Listener,
+        keeper: Keeper | None = None,
     ):
+        """`keeper`: of the parameters, if no rank is to hold them as a whole."""
         self._endpoint = endpoint
         self._client = client
         self._roles = roles
@@ -58,8 +65,13 @@ class Coordinator:
         self._timeout = timeout
         self._listener = listener
         self._ledger = Ledger(len(roles.replicas))
-        self._evaluator = Evaluator(endpoint, client, problem, self._ledger)
-        self._evaluating: Generator | None = None
+        self._evaluator: Evaluates
+        if keeper is None:
+            self._evaluator = Evaluator(endpoint, client, problem, self._ledger)
+        else:
+            order = self._order_evaluation
+            self._evaluator = Delegate(endpoint, client, problem, self._ledger, keeper, order, 1.5 * timeout)
+        self._evaluating: Pieces | None = None
         self._fault: Fault | None = None
         self._warned = False
         self._others = [rank for rank in range(endpoint.size) if rank != endpoint.rank]
@@ -67,12 +79,13 @@ class Coordinator:
         self._sending: list[Request] = []
         self._ticked = endpoint.clock()
         self._began = math.nan
-        self._stopping = self._evaluating_last = False
+        self._stopping = self._evaluating_last = self._tested = False
         self.finished = False
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(self._fault is not None, self._evaluator.good, self._evaluator.latest, self._fault)
+        found = self._evaluator
+        return Outcome(self._fault is not None, found.good, found.latest, self._fault, test_score=found.test_score)
 
     def take(self, envelope: Envelope) -> None:
         """Receive the report that waits in `envelope`."""
@@ -82,6 +95,10 @@ class Coordinator:
         report = said[0]
         if report["kind"] == READY:
             self._late_shards.discard(envelope.source)
+            return
+        if report["kind"] in (SCORING, SCORED):
+            self._ledger.heard(int(report["replica"]), self._endpoint.clock())
+            self._evaluator.take(report)
             return
         self._ledger.enter(report, self._endpoint.clock())
         if self._fault is not None:
@@ -95,31 +112,41 @@ class Coordinator:
 
     def work(self) -> float:
         """One piece of whatever is due; returns 0 while there is more, else the seconds until there may be."""
+        if self.finished:
+            return math.inf
         if self._late_shards:
             return self._look_for_silence()
+        self._give_a_sign()
         if math.isnan(self._began):
             self._begin()
-        self._let_loose()
+        if not self._holds_back:
+            self._let_loose()
         self._stop_when_due()
         if self._evaluating is not None:
-            self._evaluate_a_piece()
-        elif self._ledger.all_through() and (self._fault or self._evaluating_last):
-            self._end()
+            return self._evaluate_a_piece()
+        if self._ledger.all_through() and (self._fault or self._evaluating_last):
+            if self._fault is None and not self._tested:
+                self._tested = True
+                self._evaluating = self._evaluator.test()
+            else:
+                self._end()
         elif self._fault is None and (self._ledger.all_through() or self._ledger.total("examples") >= self._mark):
             self._mark = (self._ledger.total("examples") // self._every + 1) * self._every
             # The last evaluation is one that began after every push had been applied.
             self._evaluating_last = self._ledger.all_through()
-            self._evaluating = self._evaluator.evaluate(self._seconds(), self._client.fetch())
+            self._evaluating = self._evaluator.start(self._seconds())
         else:
             return self._look_for_silence()
         return 0.0
 
     def _begin(self) -> None:
-        fetch = self._client.fetch()
-        fetch.wait_all(self._timeout)  # before anybody moves the parameters
+        self._evaluating = self._evaluator.first(self._timeout)
         self._began = self._endpoint.clock()
-        self._let_loose()
-        self._evaluating = self._evaluator.evaluate(0.0, fetch)
+
+    @property
+    def _holds_back(self) -> bool:
+        """Replicas are not to start before the first evaluation is through."""
+        return self._evaluator.holds_back and self._evaluator.latest is None and self._fault is None
 
     def _let_loose(self) -> None:
         """Start the replicas that are due: at once when replica 0 has no more steps to take, or all are to stop."""
@@ -138,22 +165,28 @@ class Coordinator:
             self._order(STOP, self._roles.replicas)
 
     def _end(self) -> None:
-        self._order(GIVE_UP if self._fault else END, self._others)
+        # This rank, too, if a replica is beside.
+        beside = [] if self._roles.place(self._endpoint.rank) is None else [self._endpoint.rank]
+        self._order(GIVE_UP if self._fault else END, [*self._others, *beside])
         self._endpoint.wait_all(self._sending, self._timeout, "all ranks to take the order to leave")
         self.finished = True
 
-    def _evaluate_a_piece(self) -> None:
+    def _evaluate_a_piece(self) -> float:
+        """Returns the seconds until there may be more to do."""
+        first = self._holds_back
         try:
-            next(self._evaluating)
-            return
+            return min(next(self._evaluating), self._timeout / 4)
         except StopIteration as end:
             result = end.value
         self._evaluating = None
+        if first:
+            self._began = self._endpoint.clock()  # only now
         if isinstance(result, Fault):
             self._fault = result
-        else:
+        elif result is not None:
             self._listener.evaluated(result)
             self._warn_of_drift(result)
+        return 0.0
 
     def _warn_of_drift(self, evaluation: Evaluation) -> None:
         """A replica pushes again once all shards have applied its last push: they differ by one for each replica."""
@@ -166,10 +199,7 @@ class Coordinator:
             )
 
     def _look_for_silence(self) -> float:
-        """Tell the others now and then that this rank lives; raise DeadlineExpired for one that is silent too long.
-
-        Returns the seconds until the next look.
-        """
+        """Raise DeadlineExpired for a rank that is silent too long; returns the seconds until the next look."""
         now, patience = self._endpoint.clock(), self._timeout
         if self._late_shards:
             late, silence = f"the shards on ranks {sorted(self._late_shards)} to begin", now - self._ticked
@@ -178,9 +208,6 @@ class Coordinator:
             patience *= 1.5
             replica, silence = self._ledger.most_silent(now)
             late = f"a report of replica {replica} (rank {self._roles.replicas[replica]})"
-            if now - self._ticked >= self._timeout / 4:
-                self._ticked = now
-                self._order(TICK, self._others)
         if silence >= patience:
             raise DeadlineExpired(f"rank {self._endpoint.rank} waited {silence:.0f} s for {late}")
         rest = min(self._timeout / 4, patience - silence)
@@ -188,9 +215,20 @@ class Coordinator:
             rest = min(rest, max(self._stop_seconds - self._seconds(), 0.0))
         return rest
 
-    def _order(self, kind: int, ranks: list[int]) -> None:
+    def _give_a_sign(self) -> None:
+        """Tell the others now and then that this rank lives."""
+        now = self._endpoint.clock()
+        if now - self._ticked >= self._timeout / 4:
+            self._ticked = now
+            self._order(TICK, self._others)
+
+    def _order_evaluation(self, which: int) -> None:
+        self._order(EVALUATE, [self._roles.replicas[0]], which)
+
+    def _order(self, kind: int, ranks: Iterable[int], which: int = 0) -> None:
         self._sending = [request for request in self._sending if not request.done()]
-        self._sending += [self._endpoint.send(record(ORDER_RECORD, kind=kind), rank, ORDER) for rank in ranks]
+        said = record(ORDER_RECORD, kind=kind, which=which)
+        self._sending += [self._endpoint.send(said, rank, ORDER) for rank in ranks]
 
     def _seconds(self) -> float:
         return self._endpoint.clock() - self._began

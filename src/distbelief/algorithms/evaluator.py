@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Generator
+from typing import Protocol
 
 import numpy as np
 
@@ -13,9 +14,44 @@ from distbelief.comm.endpoint import Endpoint
 from distbelief.nn.arena import Arena
 from distbelief.server import Client, Fetch
 
+Pieces = Generator[float, None, Evaluation | Fault | None]
+"""An evaluation in small pieces: yields between them the seconds until there may be more to do; returns its result."""
+
+
+class Evaluates(Protocol):
+    """Who evaluates for the coordinator. All methods are Local."""
+
+    holds_back: bool
+    """Whether nobody may train before the first evaluation is through."""
+    latest: Evaluation | None
+    """The last one whose loss was finite."""
+    good: Arena | None
+    """Its parameters, or those that training began with. None: they are kept elsewhere."""
+    test_score: tuple[float, float | None] | None
+    """Loss and accuracy on the test examples, if they have been scored."""
+
+    def first(self, timeout: float) -> Pieces:
+        """Evaluate what training begins with. Nobody has moved the parameters yet."""
+        ...
+
+    def start(self, seconds: float) -> Pieces:
+        """Evaluate the parameters as they are now. `seconds`: since training began."""
+        ...
+
+    def test(self) -> Pieces | None:
+        """Score the test examples, at the end. None: the coordinator's caller does."""
+        ...
+
+    def take(self, report: np.void) -> None:
+        """A replica says something of an evaluation (coordination.SCORING, SCORED)."""
+        ...
+
 
 class Evaluator:
-    """Keeps the last parameters whose loss was finite, and their evaluation. Local."""
+    """Evaluates on the coordinator's own rank; keeps the last parameters whose loss was finite (see Evaluates)."""
+
+    holds_back = False
+    test_score = None
 
     def __init__(self, endpoint: Endpoint, client: Client, problem: Problem, ledger: Ledger):
         self._endpoint = endpoint
@@ -28,37 +64,50 @@ class Evaluator:
         self._model.initialise(self.good, problem.seed)
         self.latest: Evaluation | None = None
 
-    def evaluate(self, seconds: float, fetch: Fetch) -> Generator[None, None, Evaluation | Fault]:
-        """Score what `fetch` brings, in small pieces: yields between them. `seconds`: since training began."""
-        ledger = self._ledger
-        evaluation = {
-            "time": seconds,
-            "step": ledger.total("step"),
-            "examples": ledger.total("examples"),
-            "train_loss": ledger.train_loss(),
-            "examples_per_s": ledger.total("examples") / max(seconds, 1e-9),
-            "bytes_fetched": ledger.total("bytes_fetched"),
-            "bytes_pushed": ledger.total("bytes_pushed"),
-            "seconds_fetching": ledger.total("seconds_fetching"),
-            "seconds_pushing": ledger.total("seconds_pushing"),
-            "replica_examples_per_s": ledger.examples_per_s(),
-        }
+    def first(self, timeout: float) -> Pieces:
+        fetch = self._client.fetch()
+        fetch.wait_all(timeout)  # before anybody moves the parameters
+        return self._evaluate(0.0, fetch)
+
+    def start(self, seconds: float) -> Pieces:
+        return self._evaluate(seconds, self._client.fetch())
+
+    def test(self) -> None:
+        return None
+
+    def take(self, report: np.void) -> None:
+        raise RuntimeError(f"replica {report['replica']} has evaluated, though nobody asked")
+
+    def _evaluate(self, seconds: float, fetch: Fetch) -> Pieces:
+        accounts = self._ledger.accounts(seconds)
         while fetch.missing:
             self._client.install(fetch, self._fetched.flat, wait=False)
-            yield
-        counts = self._client.counts(fetch)
-        shards = {
-            "staleness": (fetch.records["staleness_sum"] / np.maximum(counts, 1)).tolist(),
-            "staleness_max": fetch.records["staleness_max"].tolist(),
-            "staleness_histogram": fetch.records["staleness_histogram"].tolist(),
-            "updates": counts.tolist(),
-            # One shard's count as it was before, another's as it was after: no update in between makes a drift.
-            "drift": max(int(counts.max() - self._client.records()["count"].min()), 0),
-        }
-        held_out = self._problem.held_out()
-        loss, accuracy = yield from scoring(self._model, self._fetched, held_out, self._endpoint.charge)
+            yield 0.0
+        self._client.counts(fetch)  # the records are there
+        shards = shards_tell(fetch.records, self._client.records())
+        held_out = scoring(self._model, self._fetched, self._problem.held_out(), self._endpoint.charge)
+        while True:
+            try:
+                next(held_out)
+            except StopIteration as end:
+                loss, accuracy = end.value
+                break
+            yield 0.0
         if not math.isfinite(loss):
-            return Fault(None, evaluation["step"], loss)
+            return Fault(None, accounts["step"], loss)
         np.copyto(self.good.flat, self._fetched.flat)
-        self.latest = Evaluation(loss=loss, accuracy=accuracy, **evaluation, **shards)
+        self.latest = Evaluation(loss=loss, accuracy=accuracy, **accounts, **shards)
         return self.latest
+
+
+def shards_tell(before: np.ndarray, after: np.ndarray) -> dict:
+    """What an Evaluation says of the shards, from their records (server.messages.RECORD) before and after reading."""
+    counts = before["count"]
+    return {
+        "staleness": (before["staleness_sum"] / np.maximum(counts, 1)).tolist(),
+        "staleness_max": before["staleness_max"].tolist(),
+        "staleness_histogram": before["staleness_histogram"].tolist(),
+        "updates": counts.tolist(),
+        # One shard's count as it was before, another's as it was after: no update in between makes a drift.
+        "drift": max(int(counts.max() - after["count"].min()), 0),
+    }

@@ -23,6 +23,25 @@ class Ledger:
         self._reports[report["replica"]] = report
         self._heard[report["replica"]] = now
 
+    def heard(self, replica: int, now: float) -> None:
+        """A replica lives."""
+        self._heard[replica] = now
+
+    def accounts(self, seconds: float) -> dict:
+        """What an Evaluation says of the replicas. `seconds`: since training began."""
+        return {
+            "time": seconds,
+            "step": self.total("step"),
+            "examples": self.total("examples"),
+            "train_loss": self.train_loss(),
+            "examples_per_s": self.total("examples") / max(seconds, 1e-9),
+            "bytes_fetched": self.total("bytes_fetched"),
+            "bytes_pushed": self.total("bytes_pushed"),
+            "seconds_fetching": self.total("seconds_fetching"),
+            "seconds_pushing": self.total("seconds_pushing"),
+            "replica_examples_per_s": self.examples_per_s(),
+        }
+
     def __getitem__(self, replica: int) -> np.void:
         return self._reports[replica]
 

@@ -5,11 +5,13 @@ import math
 import numpy as np
 
 from distbelief.algorithms.model import Batch, Model, takes_hooks
+from distbelief.algorithms.returned import Leaving, ReturnedArena
 from distbelief.algorithms.step import Pieces, Step
 from distbelief.comm.endpoint import Endpoint
 from distbelief.kernels import accrue, all_finite, sgd
 from distbelief.nn.arena import Arena
-from distbelief.server import Client, Fetch, Push
+from distbelief.server import Client, Fetch, Push, held
+from distbelief.server.held import BFLOAT16
 
 
 class LocalCopy:
@@ -19,11 +21,15 @@ class LocalCopy:
     computes with it; once its gradient is final, it is accrued and, in a step that pushes, sent off, while the layers
     below still compute. Two buffers take turns: gradients accrue in one, while a push is on its way from the other. The
     first gradient after a push is written straight into the one that accrues.
+
+    The parameters are in the model's type, or in `model.held` if it has that: bfloat16 (server.held).
     """
 
-    def __init__(self, endpoint: Endpoint, client: Client, model: Model, rate: float):
-        """`rate`: of the local step."""
-        self.parameters = Arena(model.layout, model.dtype)
+    def __init__(self, endpoint: Endpoint, client: Client, model: Model, rate: float, leaving: Leaving | None = None):
+        """`rate`: of the local step. `leaving`: gives the memory of gradients back once they are sent, for which every
+        step must push, and the rate be 0."""
+        self.parameters = Arena(model.layout, getattr(model, "held", model.dtype))
+        self._narrow = self.parameters.flat.dtype == BFLOAT16
         self.finite = True
         """Whether every loss and gradient has been; what is not is never pushed."""
         self._endpoint = endpoint
@@ -32,7 +38,9 @@ class LocalCopy:
         self._rate = rate
         self._by_layers = takes_hooks(model.gradient)
         self._pieces = Pieces(model.layout, client.pieces)
-        self._accrued, self._spare = (Arena(model.layout, model.dtype) for _ in range(2))
+        self._leaving = leaving
+        kind = Arena if leaving is None else ReturnedArena
+        self._accrued, self._spare = (kind(model.layout, model.dtype) for _ in range(2))
         self._gradient: Arena | None = None  # that is to be accrued, where several steps are
         self._steps = 0  # accrued
         # By piece, a gradient whose step is still to be taken: values fetched until then have it by the client's
@@ -50,6 +58,11 @@ class LocalCopy:
         self._fetch = self._client.fetch()
         if not self._counts.size:  # the first one
             self._counts = self._client.counts(self._fetch)
+
+    def refresh(self) -> None:
+        """Fetch the parameters, and wait for them."""
+        self.start_fetching()
+        self._settle()
 
     def step(self, batch: Batch, wait: bool, clock: int | None) -> float:
         """accrued += gradient of `batch`, parameters -= rate gradient; returns the loss.
@@ -86,9 +99,9 @@ class LocalCopy:
         """Before a piece is needed: install it as fetched, or take the step that is owed."""
         if self._fetch is not None and self._install([number], self._wait):
             return
-        owed = self._owed.pop(number, None)
+        owed, piece = self._owed.pop(number, None), self._client.pieces[number]
         if owed is not None and self._rate:
-            sgd(self._client.pieces[number].of(self.parameters.flat), owed, self._rate)
+            (held.step if self._narrow else sgd)(piece.of(self.parameters.flat), owed, self._rate)
             self._endpoint.charge(nbytes=3 * owed.nbytes)
 
     def _finish(self, number: int) -> None:
@@ -101,7 +114,8 @@ class LocalCopy:
             self._accrued_counts = self._counts
         else:
             gradient = piece.of(self._gradient.flat)
-            finite, passes = accrue(piece.of(self.parameters.flat), accrued, gradient, self._rate), 5
+            take_in = held.accrue_and_step if self._narrow else accrue
+            finite, passes = take_in(piece.of(self.parameters.flat), accrued, gradient, self._rate), 5
         self._endpoint.charge(nbytes=passes * accrued.nbytes)
         self.finite = self.finite and finite
         if self._clock is not None and self.finite:
@@ -115,6 +129,10 @@ class LocalCopy:
             self._push = self._client.begin_push(self._accrued.flat, self._accrued_counts, self._clock)
             self._push_begun = True
         self._client.send(self._push, number)
+        if self._leaving is not None:
+            piece = self._client.pieces[number]
+            request = self._push.requests[-1]
+            self._leaving.add(request, self._accrued, piece.offset, piece.offset + piece.size)
 
     def _fresh(self) -> Arena:
         """The buffer that is not being pushed, to accrue in."""

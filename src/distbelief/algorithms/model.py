@@ -1,12 +1,14 @@
 """What the algorithms know of a model and of its data: any gradient-based model will do."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from distbelief.nn.arena import Arena, Layout
+from distbelief.nn.interval import Interval
+from distbelief.partition import Peers
 
 Hook = Callable[..., None]
 """Called with names of tensors."""
@@ -26,7 +28,11 @@ class Model(Protocol):
     dtype: np.dtype
 
     def initialise(self, parameters: Arena, seed: int) -> None:
-        """Fill `parameters` with the beginning that `seed` names, the same on every rank. Local."""
+        """Fill `parameters` with the beginning that `seed` names, the same on every rank. Local.
+
+        A large model may also have `initialise_interval(values, seed, start)`, which fills `values` with elements
+        start..start+size-1 of it.
+        """
         ...
 
     def gradient(self, parameters: Arena, batch: Any, gradient: Arena) -> float:
@@ -78,6 +84,21 @@ class Examples(Protocol):
         ...
 
 
+class Cut(Protocol):
+    """A model cut over the partitions of a replica."""
+
+    intervals: Sequence[Sequence[Interval]]
+    """Of each partition: the places in the flat vector that its own is made of, in order."""
+
+    def features(self, partition: int) -> Interval:
+        """The numbers of a flattened example that `partition` needs."""
+        ...
+
+    def model(self, peers: Peers) -> Model:
+        """This rank's partition: its gradients and scores are Collective over `peers`."""
+        ...
+
+
 class Problem(Protocol):
     """A model with its data, as one rank sees them."""
 
@@ -85,6 +106,10 @@ class Problem(Protocol):
 
     def model(self) -> Model:
         """A new model with buffers of its own."""
+        ...
+
+    def cut(self, partitions: int) -> Cut:
+        """The model over so many ranks of a replica. A problem may do without, if no replica is ever cut."""
         ...
 
     def batches(self, replica: int, replicas: int) -> Epochs:
@@ -102,3 +127,16 @@ class Problem(Protocol):
     def held_out_examples(self) -> Examples:
         """Those of `held_out`."""
         ...
+
+    def test(self) -> Iterator[Batch] | None:
+        """Examples for one evaluation at the end, None if there are none. Asked for where replicas are cut."""
+        ...
+
+    def test_examples(self) -> Examples | None:
+        """Those of `test`. Likewise."""
+        ...
+
+
+def for_partition(problem: Problem, cut: Cut, partition: int) -> Problem:
+    """`problem` as a partition reads it: of examples the numbers that it needs, if the problem has `reading`."""
+    return problem.reading(cut.features(partition)) if hasattr(problem, "reading") else problem

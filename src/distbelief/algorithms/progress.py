@@ -110,7 +110,7 @@ class Outcome:
 
     failed: bool
     parameters: Arena | None = None
-    """The last parameters whose loss on the held-out examples was finite."""
+    """The last parameters whose loss on the held-out examples was finite; None if a keeper has them elsewhere."""
     evaluation: Evaluation | None = None
     """What they scored; None if training failed before the first evaluation."""
     fault: Fault | Exception | None = None
@@ -119,6 +119,8 @@ class Outcome:
     """Why a batch method stopped."""
     rank_missing: bool = False
     """A rank did not answer at the end, and may never come to a collective call."""
+    test_score: tuple[float, float | None] | None = None
+    """Loss and accuracy on the test examples, if a replica has scored them."""
 
 
 class Listener(Protocol):

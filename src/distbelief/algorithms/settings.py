@@ -24,6 +24,13 @@ class Downpour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Compute while a fetch is under way. If false, wait for it: fresher parameters, for the price of its latency."""
     local_rate: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """The rate of a replica's local step; None: the rule's rate."""
+    lean: bool = False
+    """Give the memory of a gradient back as it is sent, for networks that leave no room for it beside them. It is then
+    not there any more for a sum over several steps, or for a local step."""
+
+    def __post_init__(self):
+        if self.lean and (self.n_push != 1 or self.local_rate != 0):
+            raise ValueError("Expected `n_push` = 1 and `local_rate` = 0 with `lean`")
 
 
 class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

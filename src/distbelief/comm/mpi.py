@@ -3,6 +3,7 @@
 Importing this module initialises MPI. The communicator is duplicated, so our tags meet nobody else's.
 """
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -14,30 +15,36 @@ from distbelief.comm.endpoint import ANY, DeadlineExpired, Envelope, Request
 mpi4py.rc.thread_level = "funneled"
 from mpi4py import MPI  # noqa: E402  (the thread level must be set before)
 
-# MPI counts are C ints: longer transfers travel in pieces, which both sides cut alike.
+# MPI counts are C ints: longer transfers travel in parts, which both sides cut alike.
 PIECE = 1 << 30
 LINE = 64  # bytes of a cache line
-# A wait polls this often before it sleeps: long enough to catch an answer of a busy peer without a sleep.
-SPINS = 40
+# A wait polls this often, then for so many seconds more, giving its core away to whoever wants it in between: long
+# enough to catch an answer of a busy peer without a sleep. Partitions of a network wait for each other at every layer.
+SPINS, YIELDING = 40, 300e-6
 # Then it sleeps, longer and longer: an idle rank costs about 4% of a core and answers within 2 ms (a sleep takes up
 # to half a millisecond longer than it was asked to).
-SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 1.4e-3
+SHORTEST_SLEEP, LONGEST_SLEEP = 20e-6, 0.9e-3
 
 
 class _Backoff:
-    """Paces one wait: spins, then sleeps that grow to LONGEST_SLEEP."""
+    """Paces one wait: spins, yields, then sleeps that grow to LONGEST_SLEEP."""
 
     def __init__(self, timeout: float):
         self.spins = SPINS
         self.sleep = SHORTEST_SLEEP
-        self.end = time.monotonic() + timeout
+        now = time.monotonic()
+        self.yields_end, self.end = now + min(YIELDING, timeout), now + timeout
 
     def pause(self) -> bool:
         """Let a little time pass; False once the deadline is over."""
         if self.spins:
             self.spins -= 1
             return True
-        left = self.end - time.monotonic()
+        now = time.monotonic()
+        if now < self.yields_end:
+            os.sched_yield()
+            return True
+        left = self.end - now
         if left <= 0:
             return False
         time.sleep(min(self.sleep, left))
@@ -46,17 +53,18 @@ class _Backoff:
 
 
 class MpiRequest:
-    """One transfer, in as many pieces as its size needs."""
+    """One transfer, in as many parts as its size needs."""
 
-    def __init__(self, pieces: list[tuple[MPI.Request, int]], buffer: np.ndarray, receives: bool = False):
-        self._pieces = pieces
+    def __init__(self, parts: list[tuple[MPI.Request, int]], buffer: np.ndarray, receives: bool = False):
+        """`parts`: each with its bytes."""
+        self._parts = parts
         self._buffer = buffer  # keeps the memory alive until the transfer is over
         self._receives = receives
 
     def done(self) -> bool:
-        """True once every piece is complete; ValueError if a received message has another size. Local."""
-        while self._pieces:
-            request, expected = self._pieces[-1]
+        """True once every part is complete; ValueError if a received message has another size. Local."""
+        while self._parts:
+            request, expected = self._parts[-1]
             status = MPI.Status()
             try:
                 if not request.Test(status):
@@ -65,22 +73,22 @@ class MpiRequest:
                 if self._receives and error.Get_error_class() == MPI.ERR_TRUNCATE:
                     raise ValueError(f"received a message of more than the {expected} bytes expected") from error
                 raise
-            self._pieces.pop()
+            self._parts.pop()
             if self._receives and status.Get_count(MPI.BYTE) != expected:
                 source = status.Get_source()
                 raise ValueError(f"received {status.Get_count(MPI.BYTE)} bytes from rank {source}, {expected} expected")
         return True
 
 
-def _bytes(buffer: np.ndarray) -> np.ndarray:
-    """The memory of a C-contiguous array as uint8, shape (nbytes,)."""
+def _parts(buffer: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    """What a C-contiguous array travels in: memory, and how many bytes."""
     if not buffer.flags.c_contiguous:
         raise ValueError("buffers must be C-contiguous")
-    return buffer.reshape(-1).view(np.uint8)
-
-
-def _cut(memory: np.ndarray) -> list[np.ndarray]:
-    return [memory[start : start + PIECE] for start in range(0, max(memory.size, 1), PIECE)]
+    if buffer.nbytes <= PIECE:
+        return [(buffer, buffer.nbytes)]  # as it is: a view takes longer than MPI's own call
+    memory = buffer.reshape(-1).view(np.uint8)
+    parts = [memory[start : start + PIECE] for start in range(0, memory.size, PIECE)]
+    return [(part, part.size) for part in parts]
 
 
 class MpiWindow:
@@ -100,11 +108,12 @@ class MpiWindow:
         comm.Barrier()  # nobody reads before everybody's memory is zero
 
     def get(self, into: np.ndarray, source: int, offset: int = 0) -> MpiRequest:
-        pieces = [
-            (self._win.Rget([piece, piece.size, MPI.BYTE], source, (offset + i * PIECE, piece.size, MPI.BYTE)), 0)
-            for i, piece in enumerate(_cut(_bytes(into)))
-        ]
-        return MpiRequest(pieces, into)
+        parts = []
+        for part, nbytes in _parts(into):
+            request = self._win.Rget([part, nbytes, MPI.BYTE], source, (offset, nbytes, MPI.BYTE))
+            parts.append((request, nbytes))
+            offset += nbytes
+        return MpiRequest(parts, into)
 
     def sync(self) -> None:
         self._win.Sync()
@@ -124,12 +133,12 @@ class MpiEndpoint:
         self.size = comm.size
 
     def send(self, buffer: np.ndarray, dest: int, tag: int) -> MpiRequest:
-        pieces = [(self._comm.Isend([piece, MPI.BYTE], dest, tag), piece.size) for piece in _cut(_bytes(buffer))]
-        return MpiRequest(pieces, buffer)
+        parts = [(self._comm.Isend([part, n, MPI.BYTE], dest, tag), n) for part, n in _parts(buffer)]
+        return MpiRequest(parts, buffer)
 
     def receive(self, buffer: np.ndarray, source: int, tag: int) -> MpiRequest:
-        pieces = [(self._comm.Irecv([piece, MPI.BYTE], source, tag), piece.size) for piece in _cut(_bytes(buffer))]
-        return MpiRequest(pieces, buffer, receives=True)
+        parts = [(self._comm.Irecv([part, n, MPI.BYTE], source, tag), n) for part, n in _parts(buffer)]
+        return MpiRequest(parts, buffer, receives=True)
 
     def probe(self, source: int = ANY, tag: int = ANY) -> Envelope | None:
         status = MPI.Status()
@@ -141,11 +150,13 @@ class MpiEndpoint:
         return Envelope(status.Get_source(), status.Get_tag(), status.Get_count(MPI.BYTE))
 
     def wait_message(self, timeout: float, source: int = ANY, tag: int = ANY) -> Envelope | None:
+        envelope = self.probe(source, tag)
+        if envelope is not None:
+            return envelope
         backoff = _Backoff(timeout)
-        while True:
+        while envelope is None and backoff.pause():
             envelope = self.probe(source, tag)
-            if envelope is not None or not backoff.pause():
-                return envelope
+        return envelope
 
     def wait_any(self, requests: Sequence[Request], timeout: float, what: str) -> int:
         backoff = _Backoff(timeout)
@@ -157,8 +168,10 @@ class MpiEndpoint:
                 raise DeadlineExpired(f"rank {self.rank} waited {timeout:g} s for {what}")
 
     def wait_all(self, requests: Sequence[Request], timeout: float, what: str) -> None:
+        waiting = [request for request in requests if not request.done()]
+        if not waiting:
+            return  # most are
         backoff = _Backoff(timeout)
-        waiting = list(requests)
         while True:
             waiting = [request for request in waiting if not request.done()]
             if not waiting:

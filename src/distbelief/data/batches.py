@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from distbelief.data.shuffle import random_order
-from distbelief.data.source import Source
+from distbelief.data.source import Features, Source
 from distbelief.kernels import gather_columns
 
 
 class Batch(NamedTuple):
     """Some examples, last axis over examples.
 
-    x_in: `[features, n]`, float32 or float64, C-contiguous. An example of shape `[H, W, C]` is flattened in that
-    order, so `x_in.reshape(H, W, C, n)` is the image batch, without a copy.
+    x_in: `[features, n]`, float32 or float64, C-contiguous: all features of the examples, or some. An example
+    of shape `[H, W, C]` is flattened in that order, so `x_in.reshape(H, W, C, n)` is the image batch, without a copy.
     labels: classes, int64 `[n]`, or real targets, `[outputs, n]`, of x_in's dtype.
     """
 
@@ -46,16 +46,20 @@ class Batches:
         scale: float = 1.0,
         shift: float = 0.0,
         dtype: DTypeLike = np.float32,
+        features: Features | None = None,
     ) -> None:
         """Read the examples `indices` (integers, any order) of `dataset`, `batch_size` at a time.
 
         Inputs become `x * scale + shift` in `dtype`, float32 or float64; real targets only change their type. Epochs
-        are shuffled by (`seed`, `stream`, epoch); `stream` is the number of the replica.
+        are shuffled by (`seed`, `stream`, epoch); `stream` is the number of the replica. `features`: start and stop of
+        those that are wanted of each example, as a partition of a network needs only some; `x_in` has no others.
         """
         assert batch_size >= 1, batch_size
         # File order: what is read should not depend on how the caller listed it.
         self._indices = np.sort(np.asarray(indices, dtype=np.int64))
-        self._reader = dataset.reader()
+        start, stop = features or (0, dataset.features)
+        assert 0 <= start < stop <= dataset.features, features
+        self._reader = dataset.reader(features)
         self._labels = dataset.labels
         self._batch_size = batch_size
         self._seed = seed
@@ -63,7 +67,7 @@ class Batches:
         self._scale = float(scale)
         self._shift = float(shift)
         most = min(batch_size, len(self._indices))
-        self._inputs = np.empty(dataset.features * most, dtype=dtype)
+        self._inputs = np.empty((stop - start) * most, dtype=dtype)
         self._targets = np.empty(self._labels.shape[1] * most if self._labels.ndim == 2 else 0, dtype=dtype)
 
     @property

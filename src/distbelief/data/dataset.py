@@ -7,7 +7,7 @@ import numpy as np
 
 from distbelief.data.arrays import read_array
 from distbelief.data.reader import ArrayReader
-from distbelief.data.source import Source
+from distbelief.data.source import Features, Source
 from distbelief.errors import UserError
 
 # What the kernel that assembles batches reads as it is.
@@ -38,8 +38,8 @@ class Dataset(Source):
         """The inputs as `[examples, features]`: a view, not a copy."""
         return self.inputs.reshape(self.examples, self.features)
 
-    def reader(self) -> ArrayReader:
-        return ArrayReader(self.source_nf)
+    def reader(self, features: Features | None = None) -> ArrayReader:
+        return ArrayReader(self.source_nf if features is None else self.source_nf[:, slice(*features)])
 
 
 def open_dataset(inputs_path: str | Path, labels_path: str | Path, targets: bool = False) -> Dataset:

@@ -7,13 +7,15 @@ import math
 
 import numpy as np
 
-from distbelief.data.source import Source
+from distbelief.data.source import Features, Source
 
 # An example is its class's pattern plus noise; patterns are mixtures of so many random bases, so that 21,000 classes
 # of 30,000 numbers take megabytes, not gigabytes.
 BASES = 32
 # Noise per number against a pattern of variance 1: single numbers tell little of the class, all together much.
 NOISE = 2.0
+
+PER_COUNT = 16  # numbers of 16 bits that Philox makes of one value of its counter
 
 _LABELS, _BASES, _CODES, _NOISES = range(4)  # streams of random numbers
 
@@ -40,23 +42,35 @@ class Generated(Source):
     def shape(self) -> tuple[int, ...]:
         return self._shape
 
-    def reader(self) -> "Generated":
-        return self
+    def reader(self, features: Features | None = None) -> "GeneratedReader":
+        """Makes only what is asked for."""
+        return GeneratedReader(self, *(features or (0, self.features)))
+
+    def make(self, rows: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """Features start..stop-1 of the examples `rows`, int64 [n]: float32 [n, stop - start]. Local."""
+        source_nf = self._codes_cb[self.labels[rows]] @ self._bases_bf[:, start:stop]
+        skipped, first = divmod(start, PER_COUNT)
+        for place, row in enumerate(map(int, rows)):
+            source = _raw(self._seed, _NOISES, self._stream, row)
+            source.advance(skipped)
+            # 16 random bits for each number: uniform on -1..1 times sqrt(3) has variance 1.
+            raw = source.random_raw(-(-(first + stop - start) // 4)).view(np.uint16)[first : first + stop - start]
+            source_nf[place] += (raw * np.float32(2**-15) - 1) * np.float32(NOISE * math.sqrt(3))
+        return source_nf
+
+
+class GeneratedReader:
+    """Makes some features of each example when they are read (data.reader.Reader)."""
+
+    def __init__(self, source: Generated, start: int, stop: int):
+        self._source = source
+        self._features = start, stop
 
     def will_need(self, rows: np.ndarray) -> None:
         """Nothing has to be brought in."""
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        source_nf = self._codes_cb[self.labels[rows]] @ self._bases_bf
-        for place, row in enumerate(map(int, rows)):
-            # 16 random bits for each number: uniform on -1..1 times sqrt(3) has variance 1.
-            raw = (
-                _raw(self._seed, _NOISES, self._stream, row)
-                .random_raw(-(-self.features // 4))
-                .view(np.uint16)[: self.features]
-            )
-            source_nf[place] += (raw * np.float32(2**-15) - 1) * np.float32(NOISE * math.sqrt(3))
-        return source_nf, np.arange(len(rows))
+        return self._source.make(rows, *self._features), np.arange(len(rows))
 
 
 def _raw(seed: int, *key: int) -> np.random.Philox:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distbelief.data.source import Source
+from distbelief.data.source import Features, Source
 from distbelief.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -49,15 +49,15 @@ class ImageFolder(Source):
     def shape(self) -> tuple[int, int, int]:
         return self._shape
 
-    def reader(self) -> "ImageReader":
-        """A new one, with threads of its own."""
-        return ImageReader(self._pictures, self.features, self._decode)
+    def reader(self, features: Features | None = None) -> "ImageReader":
+        """A new one, with threads of its own. Pictures are decoded whole, whatever is wanted of them."""
+        return ImageReader(self._pictures, features or (0, self.features), self._decode)
 
 
 class ImageReader:
     """Decodes the pictures of the next batch in threads while the present one is computed with (data.reader.Reader)."""
 
-    def __init__(self, pictures: list[Path], features: int, decode: Callable[[Path], np.ndarray]):
+    def __init__(self, pictures: list[Path], features: Features, decode: Callable[[Path], np.ndarray]):
         self._pictures = pictures
         self._features = features
         self._decode = decode
@@ -75,11 +75,12 @@ class ImageReader:
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.will_need(rows)
-        source_nf = np.empty((len(rows), self._features), np.uint8)
+        start, stop = self._features
+        source_nf = np.empty((len(rows), stop - start), np.uint8)
         for place, row in enumerate(map(int, rows)):
             ahead = self._ahead.pop(row, None)
             picture = self._decode(self._pictures[row]) if ahead is None else ahead.result()
-            source_nf[place] = picture.reshape(-1)
+            source_nf[place] = picture.reshape(-1)[start:stop]
         return source_nf, np.arange(len(rows))
 
 

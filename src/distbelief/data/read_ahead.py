@@ -6,7 +6,9 @@ import numpy as np
 
 
 def advise(array: np.ndarray, rows: np.ndarray) -> None:
-    """Tell the system that `rows` (int64, any order) of the C-contiguous `array` [n, ...] will be read. Local.
+    """Tell the system that `rows` (int64, any order) of `array` [n, columns] will be read. Local.
+
+    Each row is contiguous; there may be gaps between them, which are not asked for.
 
     Nothing happens if the array is not in a mapped file, or the system takes no advice.
     """
@@ -15,10 +17,12 @@ def advise(array: np.ndarray, rows: np.ndarray) -> None:
         return
     start = array.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
     ascending = np.sort(rows)
-    # Neighbours are asked for in one call.
-    for run in np.split(ascending, np.flatnonzero(np.diff(ascending) > 1) + 1):
+    row = array.shape[1] * array.itemsize
+    # Neighbours are asked for in one call, unless there is a page or more between them.
+    reach = 1 if array.strides[0] < row + mmap.PAGESIZE else 0
+    for run in np.split(ascending, np.flatnonzero(np.diff(ascending) > reach) + 1):
         first = start + int(run[0]) * array.strides[0]
-        last = start + (int(run[-1]) + 1) * array.strides[0]
+        last = start + int(run[-1]) * array.strides[0] + row
         page = first - first % mmap.PAGESIZE
         mapped.madvise(mmap.MADV_WILLNEED, page, last - page)
 

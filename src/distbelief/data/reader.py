@@ -17,13 +17,14 @@ class Reader(Protocol):
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """An array `[any, features]` (uint8, float32 or float64) and, int64 `[n]`, which of its rows are `rows`.
 
-        Valid until the next call. Raises UserError if an example cannot be read.
+        Each of its rows is contiguous; there may be gaps between them. Valid until the next call. Raises UserError if
+        an example cannot be read.
         """
         ...
 
 
 class ArrayReader:
-    """Rows of an array in memory or in a mapped file, where they lie."""
+    """Rows of an array [examples, features], or of some of its columns, where they lie: in memory or a mapped file."""
 
     def __init__(self, source_nf: np.ndarray):
         self._source_nf = source_nf

@@ -7,6 +7,9 @@ import numpy as np
 from distbelief.data.reader import Reader
 from distbelief.errors import UserError
 
+Features = tuple[int, int]
+"""Start and stop of some neighbouring numbers of a flattened example."""
+
 
 class Source:
     """Labelled examples of one shape; `reader` gives batches their way to them. All methods are Local."""
@@ -32,8 +35,8 @@ class Source:
         """Numbers in one example: the product of its dimensions."""
         return math.prod(self.shape)
 
-    def reader(self) -> Reader:
-        """A new reader of these examples."""
+    def reader(self, features: Features | None = None) -> Reader:
+        """A new reader of these examples, or of just these `features` of each."""
         raise NotImplementedError
 
     def check(self, features: int, classes: int) -> None:

@@ -6,20 +6,26 @@ releases the GIL.
 
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
-from distbelief.kernels.blas import product, use_gemm16, use_sgemm
+from distbelief.kernels.blas import use_gemm16, use_sgemm
 from distbelief.kernels.convolution import convolution_backward, convolution_forward, convolution_scratch
-from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward, product
 from distbelief.kernels.dense_bfloat16 import dense_bfloat16_backward, dense_bfloat16_forward, dense_bfloat16_scratch
-from distbelief.kernels.local import local_backward, local_forward, local_scratch
+from distbelief.kernels.local import local_backward, local_backward_to_weights, local_forward, local_scratch
+from distbelief.kernels.local_bfloat16 import (
+    local_bfloat16_backward_to_inputs,
+    local_bfloat16_forward,
+    local_bfloat16_scratch,
+)
 from distbelief.kernels.logistic import logistic_loss
 from distbelief.kernels.normalisation import PLANES, normalise_backward, normalise_forward
 from distbelief.kernels.penalty import l2_penalty
 from distbelief.kernels.pooling import POOLINGS, pool_backward, pool_forward
+from distbelief.kernels.renewal import renew
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.softmax_band import softmax_band, softmax_band_gradient, softmax_band_score
 from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
 from distbelief.kernels.threads import use_threads, used_threads
-from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, step_from, weigh
+from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, weigh
 from distbelief.kernels.vectors import combine, gram
 
 __all__ = [
@@ -44,6 +50,10 @@ __all__ = [
     "gram",
     "l2_penalty",
     "local_backward",
+    "local_backward_to_weights",
+    "local_bfloat16_backward_to_inputs",
+    "local_bfloat16_forward",
+    "local_bfloat16_scratch",
     "local_forward",
     "local_scratch",
     "logistic_loss",
@@ -55,6 +65,7 @@ __all__ = [
     "pool_backward",
     "pool_forward",
     "product",
+    "renew",
     "sgd",
     "softmax_band",
     "softmax_band_gradient",
@@ -63,7 +74,6 @@ __all__ = [
     "softmax_score",
     "squared_error",
     "squared_error_of_classes",
-    "step_from",
     "use_gemm16",
     "use_sgemm",
     "use_threads",

@@ -15,7 +15,6 @@ def dense_bfloat16_backward(
     y_on: np.ndarray,
     activation: int,
     dy_on: np.ndarray,
-    dz_on: np.ndarray,
     dw_oi: np.ndarray,
     db_o: np.ndarray,
     dx_in: np.ndarray,

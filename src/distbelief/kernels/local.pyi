@@ -14,3 +14,13 @@ def local_backward(
     dx: np.ndarray,
     scratch: np.ndarray,
 ) -> None: ...
+def local_backward_to_weights(
+    x: np.ndarray,
+    y: np.ndarray,
+    stride: int,
+    activation: int,
+    dy: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray,
+    scratch: np.ndarray,
+) -> None: ...

@@ -1,10 +1,11 @@
 """What is to be trained and how, as one rank sees it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from distbelief.algorithms.keeper import Keeper
 from distbelief.algorithms.model import Problem
 from distbelief.algorithms.sandblaster.settings import Sandblaster
 from distbelief.algorithms.settings import Downpour, Evaluate, Procedure, Stop
@@ -40,6 +41,18 @@ class Job:
     """try_out(replica, replicas): raises UserError if that replica could not do its work."""
     folder: RunFolder | None = None
     overwrite: bool = False
+    partitions: int = 1
+    """Ranks of a replica."""
+    nodes: Sequence[int] | None = None
+    """Of each rank: which node it is on; None if they are all on one, or nobody knows."""
+
+    @property
+    def keeper(self) -> Keeper | None:
+        """Takes parameters that no rank holds as a whole to the run's folder."""
+        if self.folder is None:
+            return None
+        model = self.problem.model()
+        return self.folder.keeper(model.layout, model.dtype)
 
 
 def epochs_and_seconds(job: Job) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from distbelief.config import load
 from distbelief.errors import UserError
 from distbelief.nn import LOSSES, build
 from distbelief.nn.layers import Layer
-from distbelief.partition import PartitionedNetwork, Peers, Plan, predict
+from distbelief.partition import Cut, Peers, predict
 
 
 def plan(
@@ -26,18 +26,18 @@ def plan(
     if min(partitions, gflops, gbits) <= 0 or latency < 0:
         raise UserError("plan: expected at least one partition, rates above 0 and a latency of 0 or more")
     layers = build(network.layers, network.inputs, network.loss)
-    cut, dtype = Plan(layers, partitions), np.dtype(network.dtype)
     loss = LOSSES[network.loss]()
+    whole = Cut(layers, partitions, n, network.dtype, loss)
+    cut = whole.plan
+    # What crosses is float32 where layers compute in bfloat16.
+    dtype = np.dtype(np.float32 if network.dtype == "bfloat16" else network.dtype)
 
     def step(ranks: int) -> float:
         seconds = _rate(gflops * 1e9)
         return predict(layers, ranks, n, seconds, loss, latency=latency, bandwidth=gbits * 1e9 / 8, dtype=dtype)
 
     one, many = step(1), step(partitions)
-    parts = [
-        PartitionedNetwork(Peers(SimpleNamespace(rank=p), range(partitions), 0.0), cut, n, dtype, loss)
-        for p in range(partitions)
-    ]
+    parts = [whole.model(Peers(SimpleNamespace(rank=p), range(partitions), 0.0)) for p in range(partitions)]
     return [
         f"{parts[0].whole.size:,} parameters in {len(layers)} layers, minibatches of {n} examples, "
         f"{partitions} partitions",

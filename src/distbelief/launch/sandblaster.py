@@ -35,7 +35,11 @@ class Warmstarted:
     def model(self) -> Any:
         model = self._problem.model()
         model.initialise = lambda parameters, seed: np.copyto(parameters.flat, self._beginning.flat)
+        model.initialise_interval = self._fill
         return model
+
+    def _fill(self, values: np.ndarray, seed: int, start: int) -> None:
+        np.copyto(values, self._beginning.flat[start : start + values.size])
 
 
 def check(job: Job, rank: int, ranks: int) -> None:
@@ -43,7 +47,7 @@ def check(job: Job, rank: int, ranks: int) -> None:
     for key in ("fetch_wire", "push_wire"):
         if (wire := getattr(server, key)) != "native":
             raise UserError(f"server.{key}: {wire}, expected native: Sandblaster's vectors travel in full")
-    computes = ranks == 1 or rank in assign_for(server, ranks).replicas
+    roles = None if ranks == 1 else assign_for(job, ranks)
     examples = job.problem.training_examples
     batch = examples if settings.batch is None else int(settings.batch.fraction * examples)
     if batch < settings.portion:
@@ -52,8 +56,11 @@ def check(job: Job, rank: int, ranks: int) -> None:
         expect_parameters(server, job)
     if settings.warmstart is not None:
         _beginning(job)
-    if computes:
+    if roles is None or roles.place(rank) is not None:
         job.try_out(0, 1)
+    if roles is not None and roles.cut is not None:
+        job.problem.cut(roles.partitions)  # finds layers that cannot be cut; and in what can be, there is no chance
+    elif roles is None or rank in roles.replicas:
         expect_no_chance(job.problem)
 
 
@@ -63,11 +70,13 @@ def cast(job: Job, ranks: int) -> str:
     what = f"{examples} examples in {count_of(len(portions), 'portion')}"
     if ranks == 1:
         return f"Sandblaster ({method}) on one rank: {what}"
-    roles = assign_for(job.settings.server, ranks)
+    roles = assign_for(job, ranks)
     beside = "," if roles.coordinator not in roles.shards else " and"
     between = " beside" if job.settings.server.place == "beside" else ","
-    who = f"coordinator{beside} {count_of(len(roles.shards), 'shard')}{between}"
-    return f"Sandblaster ({method}) on {ranks} ranks: {who} {count_of(len(roles.replicas), 'replica')}, {what}"
+    shards, replicas = count_of(len(roles.shards), "shard"), count_of(len(roles.replicas), "replica")
+    if roles.cut is not None:
+        replicas += f" of {roles.partitions} ranks each"
+    return f"Sandblaster ({method}) on {ranks} ranks: coordinator{beside} {shards}{between} {replicas}, {what}"
 
 
 def goal(job: Job) -> tuple[float, float]:
@@ -84,8 +93,9 @@ def train(endpoint: Endpoint | None, job: Job, listener: Listener | None) -> Out
     settings, evaluate = _settings(job), job.settings.evaluate
     if endpoint is None or endpoint.size == 1:
         return training.train_alone(problem, settings, evaluate, listener)
-    roles = assign_for(job.settings.server, endpoint.size)
-    return training.train(endpoint, roles, problem, settings, evaluate, listener, job.timeout)
+    roles = assign_for(job, endpoint.size)
+    keeper = job.keeper if endpoint.rank == 0 and roles.cut is not None else None
+    return training.train(endpoint, roles, problem, settings, evaluate, listener, job.timeout, keeper)
 
 
 def _portions(job: Job) -> Portions:

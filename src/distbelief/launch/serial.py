@@ -10,7 +10,7 @@ from distbelief.launch.roles import assign_for
 
 def check(job: Job, rank: int, ranks: int) -> None:
     if job.settings.procedure == "downpour":
-        assign_for(job.settings.server, ranks)
+        assign_for(job, ranks)
     job.try_out(0, 1)
 
 

@@ -3,11 +3,14 @@
 from distbelief.algorithms import synchronous
 from distbelief.algorithms.progress import Listener, Outcome
 from distbelief.comm.endpoint import Endpoint
+from distbelief.errors import UserError
 from distbelief.launch.job import Job
 from distbelief.launch.job import epochs_and_seconds as goal  # noqa: F401
 
 
 def check(job: Job, rank: int, ranks: int) -> None:
+    if job.partitions > 1:
+        raise UserError(f"network.partitions: {job.partitions}, expected 1: synchronous SGD does not cut replicas")
     job.try_out(rank, ranks)
 
 

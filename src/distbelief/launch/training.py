@@ -1,5 +1,6 @@
 """From whatever is to be trained and however many ranks there are to a finished run."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from distbelief.launch.agreement import Elsewhere, agree, expect_same
 from distbelief.launch.crowding import crowding
 from distbelief.launch.ending import abort_at_exit
 from distbelief.launch.job import Job
+from distbelief.launch.nodes import nodes_of
 from distbelief.launch.procedures import chosen
 from distbelief.launch.world import promised_rank, world
 from distbelief.processor import prepare
@@ -37,6 +39,7 @@ def train(path: str, settings: list[str]) -> int:
             try_out=experiment.batches,
             folder=RunFolder(config.run.folder),
             overwrite=config.run.overwrite,
+            partitions=config.network.partitions,
         )
 
     run(describe)
@@ -55,7 +58,8 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
         job = _prepare(describe, rank, ranks)
     else:
         rank, ranks = endpoint.rank, endpoint.size
-        job = agree(endpoint, lambda: _prepare(describe, rank, ranks))
+        nodes = nodes_of(endpoint)
+        job = agree(endpoint, lambda: _prepare(describe, rank, ranks, nodes))
         expect_same(endpoint, _summary(job))
     _warn(crowding(endpoint), listener)
     procedure = chosen(job, ranks)
@@ -74,9 +78,9 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
     return outcome
 
 
-def _prepare(describe: Callable[[], Job], rank: int, ranks: int) -> Job:
+def _prepare(describe: Callable[[], Job], rank: int, ranks: int, nodes: list[int] | None = None) -> Job:
     """Find everything that may be wrong before any rank begins to work. Changes nothing."""
-    job = describe()
+    job = dataclasses.replace(describe(), nodes=nodes)
     chosen(job, ranks).check(job, rank, ranks)
     if rank == 0 and job.folder is not None:
         job.folder.check(job.overwrite)
@@ -109,10 +113,11 @@ def _finish(job: Job, reporter: Reporter | Forwarder, outcome: Outcome) -> None:
     result = {"complete": not outcome.failed}
     if evaluation is not None:
         result |= {"held_out_accuracy": evaluation.accuracy, "held_out_loss": evaluation.loss}
-    test = None if outcome.failed else job.problem.test()
+    test = outcome.test_score
+    if test is None and not outcome.failed and (examples := job.problem.test()) is not None:
+        test = score(job.problem.model(), outcome.parameters, examples)
     if test is not None:
-        loss, accuracy = score(job.problem.model(), outcome.parameters, test)
-        result |= {"test_accuracy": accuracy, "test_loss": loss}
+        result |= {"test_accuracy": test[1], "test_loss": test[0]}
     if evaluation is not None:
         result |= {
             "examples": evaluation.examples,
@@ -127,7 +132,9 @@ def _finish(job: Job, reporter: Reporter | Forwarder, outcome: Outcome) -> None:
     if outcome.failed:
         raise UserError(f"{outcome.fault}{_kept(job, outcome)}")
     if test is not None:
-        reporter.say(f"test accuracy  {accuracy:.4f}  (loss {loss:.4f})")
+        loss, accuracy = test
+        accurate = "" if accuracy is None else f"accuracy  {accuracy:.4f}  "
+        reporter.say(f"test {accurate}(loss {loss:.4f})")
     reporter.say(f"examples/s     {evaluation.examples_per_s:.0f}  ({evaluation.examples} in {evaluation.time:.1f} s)")
     if evaluation.staleness:
         reporter.say(f"mean staleness {mean(evaluation.staleness):.2f}  (largest {max(evaluation.staleness_max)})")

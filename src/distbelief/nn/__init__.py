@@ -1,19 +1,33 @@
 """Networks on one rank: the arena of parameters, layers, losses, and chains of them."""
 
 from distbelief.nn.arena import Arena, Layout, Tensor
+from distbelief.nn.bfloat16 import holding
 from distbelief.nn.build import build
-from distbelief.nn.layers import Convolution, Dense, Layer, LocallyConnected, Normalise, Pool, Shape
+from distbelief.nn.layers import (
+    BFLOAT16,
+    Convolution,
+    Dense,
+    DenseBfloat16,
+    Layer,
+    LocallyConnected,
+    LocallyConnectedBfloat16,
+    Normalise,
+    Pool,
+    Shape,
+)
 from distbelief.nn.losses import LOSSES, Loss, OneVsAllLogistic, SoftmaxCrossEntropy, SquaredError
 from distbelief.nn.memory import Memory
 from distbelief.nn.network import Network
 from distbelief.nn.specs import ConvolutionSpec, DenseSpec, Inputs, LayerSpec, LocalSpec, NormaliseSpec, PoolSpec
 
 __all__ = [
+    "BFLOAT16",
     "LOSSES",
     "Arena",
     "Convolution",
     "ConvolutionSpec",
     "Dense",
+    "DenseBfloat16",
     "DenseSpec",
     "Inputs",
     "Layer",
@@ -21,6 +35,7 @@ __all__ = [
     "Layout",
     "LocalSpec",
     "LocallyConnected",
+    "LocallyConnectedBfloat16",
     "Loss",
     "Memory",
     "Network",
@@ -34,4 +49,5 @@ __all__ = [
     "SquaredError",
     "Tensor",
     "build",
+    "holding",
 ]

@@ -1,11 +1,25 @@
 """The flat parameter vector: named tensors as intervals of one contiguous array."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+# Bytes of a line of the cache.
+LINE = 64
+
+
+def aligned(size: int, dtype: np.dtype | type, allocate: Callable[..., np.ndarray] = np.zeros) -> np.ndarray:
+    """[size], and begins a line of the cache: a product into a matrix that does not takes up to half as long again.
+
+    NumPy's own begin at multiples of 16 bytes.
+    """
+    itemsize = np.dtype(dtype).itemsize
+    raw = allocate(size + LINE // itemsize, dtype)
+    start = -raw.ctypes.data % LINE // itemsize
+    return raw[start : start + size]
 
 
 class Tensor(NamedTuple):
@@ -42,7 +56,7 @@ class Arena:
     def __init__(self, layout: Layout, dtype: np.dtype | type = np.float32, flat: np.ndarray | None = None):
         """Zeros, or a view of `flat`, shape (layout.size,)."""
         self.layout = layout
-        self.flat = np.zeros(layout.size, dtype) if flat is None else flat
+        self.flat = aligned(layout.size, dtype) if flat is None else flat
         if self.flat.shape != (layout.size,):
             raise ValueError(f"the flat vector has shape {self.flat.shape}, the layout needs ({layout.size},)")
         self._views = {t.name: self.flat[t.start : t.stop].reshape(t.shape) for t in layout.tensors}

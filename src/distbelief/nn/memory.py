@@ -7,11 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distbelief.nn.arena import LINE, aligned
 from distbelief.nn.layers import Layer
 from distbelief.nn.losses import Loss
-
-# Bytes: every array begins a cache line.
-LINE = 64
 
 
 class Memory(NamedTuple):
@@ -70,7 +68,7 @@ class Buffers:
         others = [size for layer, size in zip(layers, needed, strict=True) if not layer.keeps_scratch]
         shared = max(_whole_lines(8 * loss.scratch(batch)), *others, 0)
         self.scratch_bytes = sum(kept) + shared
-        self._arena = _aligned(self._far + self.scratch_bytes)
+        self._arena = aligned(self._far + self.scratch_bytes, np.uint8, np.empty)
         begin = self._far
         everyone = self._arena[begin : begin + shared]
         self.loss_scratch = everyone.view(np.float64)
@@ -120,10 +118,3 @@ class Buffers:
 
 def _whole_lines(size: int) -> int:
     return -(-size // LINE) * LINE
-
-
-def _aligned(size: int) -> np.ndarray:
-    """`size` bytes that begin a cache line."""
-    raw = np.empty(size + LINE, np.uint8)
-    start = -raw.ctypes.data % LINE
-    return raw[start : start + size]

@@ -7,8 +7,9 @@ import numpy as np
 
 from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
-from distbelief.nn.initialisation import fill
-from distbelief.nn.layers import BFLOAT16, Dense, DenseBfloat16, Layer
+from distbelief.nn.bfloat16 import Rounded, computing, holding
+from distbelief.nn.initialisation import fill_interval
+from distbelief.nn.layers import BFLOAT16, DenseBfloat16, Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
 from distbelief.nn.memory import Buffers, Memory, Views
 
@@ -30,9 +31,13 @@ class Network:
         dtype: np.dtype | type | str = np.float32,
         loss: Loss | None = None,
         penalty: float = 0.0,
+        held: str | None = None,
     ):
         """`dtype`: float32 or float64; or "bfloat16": parameters, gradient and inputs are float32, dense layers compute
         in bfloat16 (layers.DenseBfloat16) and hand it to each other, and others compute in float32.
+
+        `held`: "bfloat16" if the parameters given are bfloat16 too (uint16), and no float32 copy of them is to be; None
+        if they are as computed. Only with dtype "bfloat16"; dense and locally connected layers alone can have it so.
 
         `loss`: SoftmaxCrossEntropy, unless another is given.
 
@@ -44,8 +49,12 @@ class Network:
                 raise ValueError(f"{above.name} takes {list(above.below)}, {below.name} gives {list(below.shape)}")
         self.batch = batch
         narrow = dtype == "bfloat16"
-        self.layers = [DenseBfloat16(layer) if narrow and isinstance(layer, Dense) else layer for layer in layers]
+        if held is not None and not (narrow and held == "bfloat16"):
+            raise ValueError(f"parameters held in {held}, computed in {dtype}: expected bfloat16 for both")
+        self.layers = list(layers) if not narrow else holding(layers) if held else computing(layers)
+        self._rounded = Rounded(self.layers) if narrow and not held else None
         self.dtype = np.dtype(np.float32 if narrow else dtype)
+        self.held = BFLOAT16 if held else self.dtype
         self.inputs = math.prod(layers[0].below)
         self.classes = math.prod(layers[-1].shape)
         self.layout = Layout({name: shape for layer in layers for name, shape in layer.shapes.items()})
@@ -57,16 +66,19 @@ class Network:
     @property
     def memory(self) -> Memory:
         """The bytes that training takes, this network's buffers and parameters and gradient to go with them."""
-        parameters, buffers = self.layout.size * self.dtype.itemsize, self._buffers
-        copies = sum(layer.copy_bytes for layer in self.layers if isinstance(layer, DenseBfloat16))
-        scratch = buffers.scratch_bytes - copies
-        return Memory(parameters + copies, parameters, buffers.activations, buffers.errors, scratch)
+        size, buffers = self.layout.size, self._buffers
+        parameters = size * self.held.itemsize + (0 if self._rounded is None else self._rounded.nbytes)
+        gradient = size * self.dtype.itemsize
+        return Memory(parameters, gradient, buffers.activations, buffers.errors, buffers.scratch_bytes)
 
     def initialise(self, parameters: Arena, seed: int) -> None:
-        """Fill `parameters` with the beginning that `seed` names, the same on every rank and machine. Local."""
-        for layer in self.layers:
-            for name in layer.shapes:
-                fill(parameters[name].reshape(-1), seed, name, layer.spread(name))
+        """Fill `parameters`, of type `held`, with the beginning that `seed` names, the same on every machine. Local."""
+        self.initialise_interval(parameters.flat, seed)
+
+    def initialise_interval(self, values: np.ndarray, seed: int, start: int = 0) -> None:
+        """Fill `values` [size] with elements start..start+size-1 of that beginning, and draw no others. Local."""
+        spreads = {name: layer.spread(name) for layer in self.layers for name in layer.shapes}
+        fill_interval(values, seed, self.layout, spreads, start)
 
     def gradient(
         self, parameters: Arena, batch, gradient: Arena, needed: Hook | None = None, produced: Hook | None = None
@@ -77,13 +89,14 @@ class Network:
         final; if the loss over the batch is not finite, not at all.
         """
         x, views = self._forward(parameters, batch.x_in, needed)
+        given = parameters if self._rounded is None else self._rounded
         y, dy = views.y, views.dy
         loss = self._loss.gradient(self._flat(y[-1]), batch.labels, self._flat(dy[-1]), self._buffers.loss_scratch)
         penalty, finite = 0.0, math.isfinite(loss)
         for i in reversed(range(len(self.layers))):
             layer = self.layers[i]
             below, error_below = (y[i - 1], dy[i - 1]) if i else (x, views.nothing)
-            layer.backward(parameters, below, y[i], dy[i], gradient, error_below, self._buffers.scratch[i])
+            layer.backward(given, below, y[i], dy[i], gradient, error_below, self._buffers.scratch[i])
             penalty += self._penalise(layer, parameters, gradient)
             if produced is not None and finite:
                 produced(*layer.shapes)
@@ -108,7 +121,11 @@ class Network:
         for layer, y, scratch in zip(self.layers, views.y, self._buffers.scratch, strict=True):
             if needed is not None:
                 needed(*layer.shapes)
-            layer.forward(parameters, below, y, scratch)
+            given = parameters
+            if self._rounded is not None:
+                given = self._rounded
+                given.take(parameters, layer)
+            layer.forward(given, below, y, scratch)
             below = y
         return first, views
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from distbelief.comm.endpoint import Request
+from distbelief.nn.arena import LINE, aligned
 from distbelief.nn.interval import Interval
 from distbelief.partition.peers import BACKWARD, FORWARD, Peers
 from distbelief.partition.plan import Plan
@@ -13,20 +14,46 @@ from distbelief.partition.plan import Plan
 Allocate = Callable[[int, np.dtype], np.ndarray]
 """Makes a 1-D array of so many elements, as np.empty does."""
 
+# Numbers of a network's buffers that are allocated at once: more than the system gives small pages to.
+CHUNK = 1 << 23
+
+
+class Room:
+    """Buffers of one type side by side in few large arrays, which get large pages; each begins a line of the cache."""
+
+    def __init__(self, dtype: np.dtype, allocate: Allocate):
+        self._dtype = dtype
+        self._allocate = allocate
+        self._left = np.empty(0, dtype)
+
+    def take(self, size: int, dtype: np.dtype) -> np.ndarray:
+        """A buffer of its own (`Allocate`)."""
+        assert dtype == self._dtype, f"{dtype} from a room for {self._dtype}"
+        line = LINE // dtype.itemsize
+        whole = -(-size // line) * line
+        if whole > self._left.size:
+            self._left = aligned(max(whole, CHUNK), dtype, self._allocate)
+        taken, self._left = self._left[:size], self._left[whole:]
+        return taken
+
 
 class Inputs:
     """What stands for a boundary below the first layer: a partition reads its region of the input from the data."""
 
     def __init__(self, plan: Plan, partition: int, dtype: np.dtype):
         self.own = self.rows = plan.regions[0][partition]
+        self.features = self.features_of(plan, partition)
+        """The numbers of a flattened example that the region takes."""
         self._below = plan.layers[0].below
         self._dtype = dtype
         self._width = math.prod(self._below[1:])
 
-    @property
-    def features(self) -> Interval:
-        """The numbers of a flattened example that the region takes."""
-        return Interval(self.own.start * self._width, self.own.stop * self._width)
+    @staticmethod
+    def features_of(plan: Plan, partition: int) -> Interval:
+        """The numbers of a flattened example that `partition` needs."""
+        start, stop = plan.regions[0][partition]
+        width = math.prod(plan.layers[0].below[1:])
+        return Interval(start * width, stop * width)
 
     def take(self, x_in: np.ndarray) -> None:
         """The examples of a step: [features.size, n], or whole ones, of which the region is taken."""
@@ -68,9 +95,8 @@ class Boundary:
         self.own = plan.bands[layer][peers.partition]
         last = layer == len(plan.layers) - 1
         self.needed = self.own if last else plan.regions[layer + 1][peers.partition]
-        messages = plan.messages(layer)
-        self._outgoing = [(m.dest, m.rows) for m in messages if m.source == peers.partition]
-        self._incoming = [(m.source, m.rows) for m in messages if m.dest == peers.partition]
+        self._outgoing = [(message.dest, message.rows) for message in plan.sends(layer, peers.partition)]
+        self._incoming = [(message.source, message.rows) for message in plan.receives(layer, peers.partition)]
         self.rows = self.own.hull(self.needed)
         self._y, self._dy = (allocate(self.rows.size * plan.row_size(layer) * batch, dtype) for _ in range(2))
         # Gradients of rows that others needed, one of each, to be added in a fixed order.

@@ -1,7 +1,7 @@
 """How a network is cut over the partitions of a replica: who computes which rows, and who needs them above."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -46,26 +46,23 @@ class Plan:
             for layer, rows in zip(layers, self.bands, strict=True)
         ]
 
+    def sends(self, layer: int, partition: int) -> list[Message]:
+        """What `partition` sends on the way from layer `layer` to the one above; nothing from the last."""
+        return self._messages(layer, [partition], range(self.partitions))
+
+    def receives(self, layer: int, partition: int) -> list[Message]:
+        """What `partition` receives on the way from layer `layer` to the one above; nothing from the last."""
+        return self._messages(layer, range(self.partitions), [partition])
+
     def messages(self, layer: int) -> list[Message]:
-        """What crosses between the partitions on the way from layer `layer` to the one above; none from the last."""
-        if layer == len(self.layers) - 1:
-            return []
-        found = []
-        for source, band in enumerate(self.bands[layer]):
-            for dest, region in enumerate(self.regions[layer + 1]):
-                rows = band.common(region)
-                if source != dest and rows.size:
-                    found.append(Message(source, dest, rows))
-        return found
+        """All that crosses on the way from layer `layer` to the one above; nothing from the last."""
+        return self._messages(layer, range(self.partitions), range(self.partitions))
 
     def traffic(self, layer: int, source: int | None = None, dest: int | None = None) -> int:
         """Numbers that cross on the way up from layer `layer`, for one example: all, or those of one partition."""
-        rows = sum(
-            message.rows.size
-            for message in self.messages(layer)
-            if source in (None, message.source) and dest in (None, message.dest)
-        )
-        return rows * self.row_size(layer)
+        everyone = range(self.partitions)
+        sources, dests = everyone if source is None else [source], everyone if dest is None else [dest]
+        return sum(message.rows.size for message in self._messages(layer, sources, dests)) * self.row_size(layer)
 
     def multiply_adds(self, partition: int) -> float:
         """Of one partition's forward pass over one example."""
@@ -96,6 +93,14 @@ class Plan:
             for name in layer.shapes:
                 found[name] = shared.get(name, self.bands[number])[partition]
         return found
+
+    def _messages(self, layer: int, sources: Iterable[int], dests: Iterable[int]) -> list[Message]:
+        if layer == len(self.layers) - 1:
+            return []
+        bands, regions = self.bands[layer], self.regions[layer + 1]
+        pairs = ((source, dest) for source in sources for dest in dests if source != dest)
+        found = (Message(source, dest, bands[source].common(regions[dest])) for source, dest in pairs)
+        return [message for message in found if message.rows.size]
 
 
 def row_costs(layer: Layer) -> np.ndarray:

@@ -37,8 +37,8 @@ def predict(
     Bandwidths in bytes/s, latency in seconds, of links that the ranks have to themselves. Partitions may be left
     without rows of a layer: they wait, which a real run refuses to do.
     """
-    timed = [Timed(layer, position, seconds) for position, layer in enumerate(layers)]
-    plan = Plan(timed, partitions, may_be_empty=True)
+    plan = Plan(layers, partitions, may_be_empty=True)  # as a real one is: balanced by multiply-adds, not by seconds
+    plan.layers = [Timed(layer, position, seconds) for position, layer in enumerate(layers)]
     memory = np.empty(0, dtype)
 
     def allocate(size: int, dtype: np.dtype) -> np.ndarray:

@@ -3,8 +3,10 @@
 import numpy as np
 
 from distbelief.comm.endpoint import Request
+from distbelief.kernels import narrow, widen
 from distbelief.nn.arena import Arena
 from distbelief.nn.interval import Interval
+from distbelief.nn.layers import BFLOAT16
 from distbelief.partition.peers import WEIGHT_GRADIENTS, WEIGHTS, Peers
 from distbelief.partition.plan import Plan
 
@@ -13,8 +15,8 @@ class Shared:
     """The shared tensors of one layer, none for most.
 
     Each partition holds a part of them, as of any tensor: it alone fetches, steps and pushes it. For the time of a
-    step all have the whole: the parts go to the other partitions at its beginning, their gradients come back at its
-    end and are added. All methods are Local, but go together on all partitions of the replica.
+    step all have the whole, in the type of activations: the parts go to the other partitions at its beginning, their
+    gradients come back at its end and are added. All methods are Local, but go together on all partitions.
     """
 
     def __init__(self, peers: Peers, plan: Plan, layer: int, dtype: np.dtype):
@@ -47,13 +49,13 @@ class Shared:
         self._arriving, self._arriving_back = [], []
         for name, parts in self._parts.items():
             whole, mine = self.values[name], parts[self._peers.partition]
-            whole[slice(*mine)] = parameters[name]
+            convert(parameters[name].reshape(-1), whole[slice(*mine)].reshape(-1))
             for other in self._peers.others:
                 if parts[other].size:
                     request = self._peers.receive(whole[slice(*parts[other])], other, WEIGHTS + self._number)
                     self._arriving.append((request, other, name))
                 if mine.size:
-                    self._peers.send(parameters[name], other, WEIGHTS + self._number, name)
+                    self._peers.send(whole[slice(*mine)], other, WEIGHTS + self._number, name)
                     if backward:
                         tag = WEIGHT_GRADIENTS + self._number
                         request = self._peers.receive(self._added[name, other], other, tag)
@@ -79,3 +81,13 @@ class Shared:
         for request, other, name in self._arriving_back:
             self._peers.wait(request, other, f"the gradient by {name}")
             np.add(gradient[name], self._added[name, other], out=gradient[name])
+
+
+def convert(values: np.ndarray, out: np.ndarray) -> None:
+    """out = values, of which either, or both or none, may be bfloat16. Shapes [size]. Local."""
+    if values.dtype == out.dtype:
+        np.copyto(out, values)
+    elif values.dtype == BFLOAT16:
+        widen(values, out)
+    else:
+        narrow(values, out)

@@ -5,12 +5,13 @@ times every gradient of its own that those values do not yet hold. So a replica 
 its pushes are applied, and one replica alone computes what serial SGD does.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
-from distbelief.kernels import narrow_carrying, sgd, step_from, widen
+from distbelief.kernels import renew, sgd
+from distbelief.server import held
 from distbelief.server.exposed import Exposed
 from distbelief.server.fetch import Fetch, Reader
 from distbelief.server.messages import (
@@ -29,12 +30,15 @@ from distbelief.server.messages import (
 from distbelief.server.pieces import cut
 from distbelief.server.placement import Interval, Placement
 from distbelief.server.push import Push
+from distbelief.server.rounding import Rounding
 from distbelief.server.settings import Server
 from distbelief.server.staleness import Compensated
 from distbelief.server.wire import wire_dtype
 
 # A replica that waits for the slowest looks this often (seconds).
 SHORTEST_PAUSE, LONGEST_PAUSE = 50e-6, 5e-3
+# Bytes of parameters that caches hold beside all else. More are written past them: no layer finds its own there.
+CACHED = 16 << 20
 
 
 class Client:
@@ -53,15 +57,15 @@ class Client:
         dtype,
         timeout: float,
         settings: Server | None = None,
-        replica: int | None = None,
+        number: int | None = None,
         clients: int = 1,
         intervals: Iterable[Interval] | None = None,
     ):
         """`shards`: the rank of each shard; `timeout`: seconds that any one wait may take.
 
-        `replica`: its number among the `clients` that push. None only reads, and reads the parameters themselves
-        whatever the wire. `intervals`: what it deals with, in the order in which it wants it, without overlaps: it
-        talks to no shard but those that hold it. None: everything.
+        `number`: its own among the `clients` that push: the replicas, or their partitions, replica by replica. None
+        only reads, and reads the parameters themselves whatever the wire. `intervals`: what it deals with, in the order
+        in which it wants it, without overlaps: it talks to no shard but those that hold it. None: everything.
         """
         settings = settings or Server()
         self.pieces = cut(placement, [Interval(0, placement.size)] if intervals is None else intervals)
@@ -72,9 +76,8 @@ class Client:
         self._mine = sorted({piece.shard for piece in self.pieces})
         self._timeout = timeout
         self._dtype = np.dtype(dtype)
-        self._replica = replica
-        self._announce = replica is not None and isinstance(settings.staleness, Compensated)
-        self._push_dtype = wire_dtype(settings.push_wire, self._dtype)
+        self._number = number
+        self._announce = number is not None and isinstance(settings.staleness, Compensated)
         self._reader = Reader(
             endpoint,
             window,
@@ -82,12 +85,11 @@ class Client:
             [Exposed.by(settings, interval.size, self._dtype, clients) for interval in placement.intervals],
             self.pieces,
             [interval.start for interval in placement.intervals],
-            wire_dtype("native" if replica is None else settings.fetch_wire, self._dtype),
-            replica,
+            wire_dtype("native" if number is None else settings.fetch_wire, self._dtype),
+            number,
         )
-        # For a push in bfloat16: what rounding has lost so far, and the buffers that are not on their way.
-        self._carry = np.zeros(self.size if self._push_dtype != self._dtype else 0, self._dtype)
-        self._wire_buffers: list[np.ndarray] = []
+        self._rounding = Rounding(self.pieces, self._dtype) if settings.push_wire == "bfloat16" else None
+        self._past = self.size * self._dtype.itemsize > CACHED
         self._fetch: Fetch | None = None  # started, and pieces of it are missing
         self._pushes: list[Push] = []  # those that this fetch, or the next, may lack
         self._sent = np.zeros(len(shards), np.int64)  # pieces of all pushes so far: the shards' marks to come
@@ -110,7 +112,9 @@ class Client:
         self._fetch = None
         self._forget()
         if self._announce:
-            self._tell(FETCHING)
+            self._tell(
+                [(piece.shard, {"kind": FETCHING, "start": piece.start, "stop": piece.stop}) for piece in self.pieces]
+            )
         self._fetch = Fetch(self._reader, self._mine, len(self._shards), self._own_marks)
         return self._fetch
 
@@ -141,6 +145,16 @@ class Client:
             self._forget()
         return installed
 
+    def stream(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The parameters as they are, piece by piece: where in the flat vector it begins, and its values, valid until
+        the next. DeadlineExpired if a shard does not answer."""
+        for number, piece in enumerate(self.pieces):
+            values = self._reader.buffer(number)
+            shard = self._reader.shard_of(number)
+            self._endpoint.wait_all([self._reader.values(number, values)], self._timeout, f"parameters of {shard}")
+            yield piece.start, values
+            self._reader.give_back(values)
+
     def counts(self, fetch: Fetch) -> np.ndarray:
         """The updates that each shard had applied when `fetch` began, [shards]; 0 where nothing was asked."""
         return fetch.counts(self._timeout)
@@ -152,10 +166,7 @@ class Client:
         steps that the replica has taken.
         """
         assert all(push.gradient is not gradient for push in self._pushes), "this buffer is still in use"
-        wired = gradient
-        if self._push_dtype != self._dtype:
-            wired = self._wire_buffers.pop() if self._wire_buffers else np.empty(self.size, self._push_dtype)
-        push = Push(self._sequence, gradient, wired, counts, clock, self.pieces)
+        push = Push(self._sequence, gradient, counts, clock, self.pieces)
         self._sequence += 1
         self._pushes.append(push)
         return push
@@ -163,14 +174,13 @@ class Client:
     def send(self, push: Push, number: int) -> None:
         """Start sending a piece of a push that has begun: its gradient is final. Each piece once, in any order."""
         piece = self.pieces[number]
-        payload = piece.of(push.wired)
-        if push.wired is not push.gradient:
-            narrow_carrying(piece.of(push.gradient), piece.of(self._carry), payload)
+        rounding = self._rounding
+        payload = piece.of(push.gradient) if rounding is None else rounding.piece(number, push.gradient)
         mark = self._sent[piece.shard] = self._sent[piece.shard] + 1
         header = record(
             HEADER,
             kind=GRADIENT,
-            replica=self._replica or 0,
+            client=self._number or 0,
             sequence=push.sequence,
             count=push.counts[piece.shard],
             clock=push.clock,
@@ -183,6 +193,8 @@ class Client:
         rank = self._shards[piece.shard]
         push.requests.append(self._endpoint.send(header, rank, PUSH))
         push.requests.append(self._endpoint.send(payload, rank, PAYLOAD))
+        if rounding is not None:
+            rounding.leaves(payload, push.requests[-1])
         self.bytes_pushed += payload.nbytes + HEADER.itemsize
 
     def push(self, gradient: np.ndarray, counts: np.ndarray, clock: int = 0) -> Push:
@@ -219,7 +231,7 @@ class Client:
 
     def leave(self) -> None:
         """Tell the shards that this replica will push no more."""
-        self._tell(THROUGH)
+        self._tell([(shard, {"kind": THROUGH}) for shard in self._mine])
         self._endpoint.wait_all(
             self._telling, self._timeout, f"the shards on ranks {self._shards} to hear that we leave"
         )
@@ -265,12 +277,12 @@ class Client:
         lacking = [piece.of(push.gradient) for push in self._pushes if not 0 < push.marks[number] <= mark]
         lacking += [] if accrued is None else [piece.of(accrued)]
         lacking = lacking if rate else []
-        if values.dtype != here.dtype:
-            widen(values, here)
-        elif lacking:
-            step_from(values, lacking.pop(), rate, here)  # one pass instead of two
-        else:
-            np.copyto(here, values)
+        if here.dtype == held.BFLOAT16:
+            held.install(values, lacking, rate, here)
+            self._reader.give_back(values)
+            return
+        # One pass for the first that is lacking; often there is no other.
+        renew(values, here, lacking.pop() if lacking else None, rate, self._past)
         for gradient in lacking:
             sgd(here, gradient, rate)
         self._reader.give_back(values)
@@ -288,18 +300,13 @@ class Client:
         """Let go of the pushes that are done, unless a fetch under way may have begun before they were."""
         if self._fetch is not None:
             return
-        under_way = []
-        for push in self._pushes:
-            if not push.done():
-                under_way.append(push)
-            elif push.wired is not push.gradient:
-                self._wire_buffers.append(push.wired)
-        self._pushes = under_way
+        self._pushes = [push for push in self._pushes if not push.done()]
 
-    def _tell(self, kind: int) -> None:
+    def _tell(self, headers: Iterable[tuple[int, dict]]) -> None:
+        """Send headers without payload, each to a shard."""
         self._telling = [request for request in self._telling if not request.done()]
-        for shard in self._mine:
-            header = record(HEADER, kind=kind, replica=self._replica)
+        for shard, fields in headers:
+            header = record(HEADER, client=self._number, **fields)
             self._telling.append(self._endpoint.send(header, self._shards[shard], PUSH))
 
     def _slowest(self) -> int:

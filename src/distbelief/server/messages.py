@@ -1,5 +1,7 @@
 """What travels between clients and shards: tags, the header of a push, its acknowledgement, the window's record."""
 
+from collections import namedtuple
+
 import numpy as np
 
 # Tags. One message of PUSH (a header) is followed by one of PAYLOAD (a piece of a gradient), if the header says that
@@ -7,23 +9,26 @@ import numpy as np
 PUSH, PAYLOAD, APPLIED = 1, 2, 3
 NOTHING = 9  # no message ever has this tag
 
-# Kinds of headers. GRADIENT: a piece of a push. FETCHING: the replica fetches now. THROUGH: it will push no more.
+# Kinds of headers. GRADIENT: a piece of a push. FETCHING: the client fetches this interval now. THROUGH: it will push
+# no more.
 GRADIENT, FETCHING, THROUGH = range(3)
 
 HEADER = np.dtype(
     [
         ("kind", "<i4"),
-        ("replica", "<i4"),
-        ("sequence", "<i8"),  # the replica's pushes, counted from 0
+        ("client", "<i4"),  # its number: of a replica, or of a partition of one
+        ("sequence", "<i8"),  # the client's pushes, counted from 0
         ("count", "<i8"),  # the shard's updates when the gradient's parameters were fetched
         ("clock", "<i8"),  # how many steps the replica has come since the end of the warmstart
         ("start", "<i8"),  # the interval of the payload
         ("stop", "<i8"),
         ("nbytes", "<i8"),  # of the payload
-        ("mark", "<i8"),  # pieces that the replica has sent to this shard so far, this one included
+        ("mark", "<i8"),  # pieces that the client has sent to this shard so far, this one included
         ("last", "<i8"),  # whether it is the push's last piece for this shard
     ]
 )
+Header = namedtuple("Header", HEADER.names)
+"""The same as Python's numbers: `Header(*header.item())`, as reading a field of an array takes a microsecond."""
 ACKNOWLEDGEMENT = np.dtype(
     [
         ("sequence", "<i8"),  # the push that has been applied
@@ -45,6 +50,6 @@ RECORD = np.dtype(
 def record(dtype: np.dtype, **fields) -> np.ndarray:
     """One element of `dtype`, shape (1,), ready to be sent. Fields that are not named are zero."""
     made = np.zeros(1, dtype)
-    for name, value in fields.items():
-        made[name] = value
+    made[0] = tuple([fields.pop(name, 0) for name in dtype.names])  # in one go: by name each takes a microsecond
+    assert not fields, f"{list(fields)} are not among {dtype.names}"
     return made

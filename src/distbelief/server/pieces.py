@@ -13,8 +13,8 @@ from distbelief.server.placement import Interval, Placement
 
 # Elements. A smaller interval joins its neighbour: a message costs as much as some ten thousand numbers.
 LEAST = 1 << 16
-# A larger one is cut: what has been received of a piece should still be in the cache when it is applied.
-MOST = 1 << 18
+# A larger one is cut: what has been received of a piece should still be in the (third-level) cache when it is applied.
+MOST = 1 << 19
 
 
 class Piece(NamedTuple):

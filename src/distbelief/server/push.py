@@ -9,11 +9,9 @@ from distbelief.server.pieces import Piece
 class Push:
     """A push under way. `applied` [shards]: which have applied all of it."""
 
-    def __init__(self, sequence: int, gradient: np.ndarray, wired: np.ndarray, counts: np.ndarray, clock: int, pieces):
-        """`gradient`: what is pushed; `wired`: the same as it travels (the same array, or bfloat16)."""
+    def __init__(self, sequence: int, gradient: np.ndarray, counts: np.ndarray, clock: int, pieces):
         self.sequence = sequence
         self.gradient = gradient
-        self.wired = wired
         self.counts = counts
         self.clock = clock
         # At which mark of its shard each piece has been applied (see server.exposed); 0 before it is sent.

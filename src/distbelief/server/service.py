@@ -15,6 +15,7 @@ from distbelief.server.messages import (
     PAYLOAD,
     PUSH,
     THROUGH,
+    Header,
     record,
 )
 from distbelief.server.pieces import MOST
@@ -57,22 +58,29 @@ class Service:
             self._refuse(source, f"a header of {envelope.nbytes} bytes, expected {HEADER.itemsize}")
             return
         self._receive(self._header, source, PUSH, f"the header of a push from rank {source}")
-        header = self._header[0]
-        kind, replica = int(header["kind"]), int(header["replica"])
-        if not 0 <= replica < self._shard.clients:
-            self._refuse_whole(header, source, f"a header of replica {replica}, of {self._shard.clients}")
-        elif kind == GRADIENT:
+        header = Header(*self._header.item())
+        if not 0 <= header.client < self._shard.clients:
+            self._refuse_whole(header, source, f"a header of client {header.client}, of {self._shard.clients}")
+        elif header.kind == GRADIENT:
             self._take_gradient(header, source)
-        elif kind == FETCHING:
-            self._shard.remember(replica)
-        elif kind == THROUGH:
-            self._shard.part_with(replica)
+        elif header.kind == FETCHING:
+            self._take_fetching(header, source)
+        elif header.kind == THROUGH:
+            self._shard.part_with(header.client)
         else:
-            self._refuse_whole(header, source, f"a header of unknown kind {kind}")
+            self._refuse_whole(header, source, f"a header of unknown kind {header.kind}")
 
-    def _take_gradient(self, header: np.void, source: int) -> None:
+    def _take_fetching(self, header: Header, source: int) -> None:
+        start, stop = header.start, header.stop
+        begin, end = self._shard.interval
+        if begin <= start < stop <= end:
+            self._shard.remember(header.client, start, stop)
+        else:
+            self._refuse_whole(header, source, f"a fetch of the interval {start}..{stop}, not within {begin}..{end}")
+
+    def _take_gradient(self, header: Header, source: int) -> None:
         shard = self._shard
-        start, stop, nbytes = (int(header[name]) for name in ("start", "stop", "nbytes"))
+        start, stop, nbytes = header.start, header.stop, header.nbytes
         begin, end = shard.interval
         if not begin <= start < stop <= end or nbytes != (stop - start) * self._wire.itemsize:
             self._refuse_whole(
@@ -84,8 +92,8 @@ class Service:
             return
         if stop - start > self._gradient.size:
             self._gradient = np.empty(stop - start, self._wire)
-        gradient, sequence, last = self._gradient[: stop - start], int(header["sequence"]), bool(header["last"])
-        what = f"the gradient of push {sequence} from rank {source}"
+        gradient = self._gradient[: stop - start]
+        what = f"the gradient of push {header.sequence} from rank {source}"
         envelope = self._endpoint.wait_message(self._timeout, source, PAYLOAD)
         if envelope is None:
             raise DeadlineExpired(f"rank {self._endpoint.rank} waited {self._timeout:g} s for {what}")
@@ -96,19 +104,19 @@ class Service:
             return
         self._receive(gradient, source, PAYLOAD, what)
         self._endpoint.charge(nbytes=shard.traffic(gradient.size))
-        count, replica, clock, mark = (int(header[name]) for name in ("count", "replica", "clock", "mark"))
-        shard.apply(gradient, count, replica, clock, sequence, start, mark, last)
+        last = bool(header.last)
+        shard.apply(gradient, header.count, header.client, header.clock, header.sequence, start, header.mark, last)
         if last:
-            reply = record(ACKNOWLEDGEMENT, sequence=sequence, count=shard.count)
+            reply = record(ACKNOWLEDGEMENT, sequence=header.sequence, count=shard.count)
             self._acknowledging = [request for request in self._acknowledging if not request.done()]
             self._acknowledging.append(self._endpoint.send(reply, source, APPLIED))
 
     def _receive(self, buffer: np.ndarray, source: int, tag: int, what: str) -> None:
         self._endpoint.wait_all([self._endpoint.receive(buffer, source, tag)], self._timeout, what)
 
-    def _refuse_whole(self, header: np.void, source: int, what: str) -> None:
+    def _refuse_whole(self, header: Header, source: int, what: str) -> None:
         """Refuse a header, and drop the payload that follows it, whatever its size, so that the next is in step."""
-        if header["nbytes"]:
+        if header.nbytes:
             envelope = self._endpoint.wait_message(self._timeout, source, PAYLOAD)
             if envelope is not None:
                 self._drop(source, PAYLOAD, envelope.nbytes)

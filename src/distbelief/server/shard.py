@@ -1,7 +1,6 @@
 """A shard: an interval of the parameters, its update rule's state, and a record of its updates."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,15 +13,17 @@ from distbelief.server.placement import Interval
 from distbelief.server.settings import Server
 from distbelief.server.staleness import Compensated, Scaled
 
-THROUGH_CLOCK = np.iinfo(np.int64).max  # nobody waits for a replica that is through
+NEVER = np.iinfo(np.int64).max  # the clock of a client that does not push, or no more: nobody waits for it
 
 
-class _Update(NamedTuple):
-    """A push of which not all pieces have come: what its first piece has settled for all."""
+class _Update:
+    """A replica's push of which not all pieces have come: what its first piece has settled for all."""
 
-    sequence: int
-    stale: int
-    factor: float
+    def __init__(self, stale: int, factor: float, missing: int):
+        """`missing`: clients of the replica that are not through with it."""
+        self.stale = stale
+        self.factor = factor
+        self.missing = missing
 
 
 class Shard:
@@ -31,35 +32,48 @@ class Shard:
     def __init__(
         self,
         interval: Interval,
-        values: np.ndarray,
+        values: np.ndarray | np.dtype,
         rule: Rule,
         window: Window,
         settings: Server | None = None,
         clocks: Sequence[int] = (0,),
+        partitions: int = 1,
     ):
-        """`values`: the interval's first parameters, shape (interval.size,). Local.
+        """`values`: the interval's first parameters, shape (interval.size,); or only their type, and they are left to
+        `begin`. Local.
 
-        `clocks`: of each replica, before its first push.
+        `clocks`: of each client, before its first push; NEVER of one that has nothing of this interval. `partitions`:
+        clients that are one replica, one after the other in number: what they push in one step is one update.
         """
         settings = settings or Server()
         self.interval = interval
         self._window = window
-        exposed = Exposed.by(settings, interval.size, values.dtype, len(clocks))
+        dtype = values.dtype if isinstance(values, np.ndarray) else np.dtype(values)
+        exposed = Exposed.by(settings, interval.size, dtype, len(clocks))
         self._record = window.local[: RECORD.itemsize].view(RECORD)[0]
         self._marks = window.local[exposed.begun(0) : exposed.begun(len(clocks))].view(MARKS)
-        self.parameters = window.local[exposed.parameters : exposed.shadow].view(values.dtype)
-        self.parameters[:] = values
+        self.parameters = window.local[exposed.parameters : exposed.shadow].view(dtype)
         self._shadow = None
         if exposed.shadowed:
             self._shadow = window.local[exposed.shadow : exposed.nbytes].view(np.uint16)
-            narrow(self.parameters, self._shadow)
-        self._state = rule.state(interval.size, values.dtype)
+        self._state = rule.state(interval.size, dtype)
         self._schedule = settings.schedule
         self._staleness = settings.staleness
-        self._fetched: dict[int, np.ndarray] = {}  # by replica, for delay compensation
+        # For delay compensation: what each client has read, by where it begins.
+        self._fetched: list[dict[int, np.ndarray]] = [{} for _ in clocks]
         self._clocks = np.array(clocks, np.int64)
-        self._updates: dict[int, _Update] = {}  # by replica
-        window.sync()
+        self._partitions = partitions
+        self._pushers = int((self._clocks[:partitions] != NEVER).sum())
+        self._updates: dict[tuple[int, int], _Update] = {}  # by replica and sequence
+        if isinstance(values, np.ndarray):
+            self.begin(lambda parameters: np.copyto(parameters, values))
+
+    def begin(self, fill: Callable[[np.ndarray], None]) -> None:
+        """`fill` the parameters, shape (interval.size,), in their place. Local."""
+        fill(self.parameters)
+        if self._shadow is not None:
+            narrow(self.parameters, self._shadow)
+        self._window.sync()
 
     @staticmethod
     def window_bytes(interval: Interval, dtype: np.dtype, settings: Server | None = None, clients: int = 1) -> int:
@@ -84,7 +98,7 @@ class Shard:
         self,
         gradient: np.ndarray,
         fetched_count: int,
-        replica: int = 0,
+        client: int = 0,
         clock: int = 0,
         sequence: int = 0,
         start: int | None = None,
@@ -93,53 +107,62 @@ class Shard:
     ) -> None:
         """Apply a piece of a gradient, computed from parameters fetched at `fetched_count`. Local.
 
-        `clock`: how far the replica has come; `sequence`: of its pushes; `start`: where the piece begins, None for the
-        interval's beginning; `mark`: of its pieces; `last`: nothing follows of this push, which now counts as an
-        update. The staleness of a push, and with it the rate, is that of its first piece.
+        `clock`: how far the client has come; `sequence`: of its pushes; `start`: where the piece begins, None for the
+        interval's beginning; `mark`: of its pieces; `last`: nothing follows of this push. When so it is of all clients
+        of its replica, it counts as an update. Its staleness, and with it the rate, is that of its first piece.
         """
-        update = self._updates.get(replica)
-        if update is None or update.sequence != sequence:
-            update = self._updates[replica] = self._begin(sequence, self.count - fetched_count)
+        push = client // self._partitions, sequence
+        update = self._updates.get(push)
+        if update is None:
+            update = self._updates[push] = self._begin(push, self.count - fetched_count)
         begin = 0 if start is None else start - self.interval.start
         here = slice(begin, begin + gradient.size)
         parameters = self.parameters[here]
-        if isinstance(self._staleness, Compensated) and replica in self._fetched:
+        fetched = self._fetched[client].get(self.interval.start + begin)
+        if fetched is not None:
             corrected = np.empty_like(parameters)
-            compensate(gradient, parameters, self._fetched[replica][here], self._staleness.strength, corrected)
+            compensate(gradient, parameters, fetched, self._staleness.strength, corrected)
             gradient = corrected
         # Who reads meanwhile finds a mark that has begun and is not applied.
-        self._marks["begun"][replica] = mark
+        self._marks["begun"][client] = mark
         self._window.sync()
         shadow = None if self._shadow is None else self._shadow[here]
         self._state.part(here.start, here.stop).apply(parameters, gradient, update.factor, shadow)
         self._window.sync()
         # This mark moves after what it stands for; so does the count.
-        self._marks["applied"][replica] = mark
+        self._marks["applied"][client] = mark
         if last:
-            self._count(self._updates.pop(replica))
-            self._set_clock(replica, clock)
+            update.missing -= 1
+            if update.missing == 0:
+                self._count(self._updates.pop(push))
+            self._set_clock(client, clock)
         self._window.sync()
 
-    def remember(self, replica: int) -> None:
-        """A replica fetches: keep what it reads, if gradients are to be corrected by it. Local."""
+    def remember(self, client: int, start: int, stop: int) -> None:
+        """A client fetches a piece of the interval: keep what it reads, if gradients are corrected by it. Local."""
         if isinstance(self._staleness, Compensated):
-            np.copyto(self._fetched.setdefault(replica, np.empty_like(self.parameters)), self.parameters)
+            here = self.parameters[start - self.interval.start : stop - self.interval.start]
+            np.copyto(self._fetched[client].setdefault(start, np.empty_like(here)), here)
 
-    def part_with(self, replica: int) -> None:
-        """A replica is through: nobody waits for it any more. Local."""
-        self._fetched.pop(replica, None)
-        self._set_clock(replica, THROUGH_CLOCK)
+    def part_with(self, client: int) -> None:
+        """A client is through: nobody waits for it any more. Local."""
+        self._fetched[client].clear()
+        self._set_clock(client, NEVER)
         self._window.sync()
 
     def refuse(self) -> None:
         """Count a message that could not be taken. Local."""
         self._record["refused"] += 1
 
-    def _begin(self, sequence: int, stale: int) -> _Update:
+    def _begin(self, push: tuple[int, int], stale: int) -> _Update:
+        replica, sequence = push
+        # Its partitions are one step apart at most: what is older, and not complete, never will be.
+        for old in [each for each in self._updates if each[0] == replica and each[1] < sequence - 1]:
+            del self._updates[old]
         factor = self._schedule.factor(self.count)
         if isinstance(self._staleness, Scaled):
             factor /= max(stale, 1)
-        return _Update(sequence, stale, factor)
+        return _Update(stale, factor, self._pushers)
 
     def _count(self, update: _Update) -> None:
         self._record["staleness_sum"] += update.stale
@@ -147,6 +170,6 @@ class Shard:
         self._record["staleness_histogram"][min(max(update.stale, 0), BUCKETS - 1)] += 1
         self._record["count"] += 1
 
-    def _set_clock(self, replica: int, clock: int) -> None:
-        self._clocks[replica] = clock
+    def _set_clock(self, client: int, clock: int) -> None:
+        self._clocks[client] = clock
         self._record["slowest"] = self._clocks.min()

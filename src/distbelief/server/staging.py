@@ -1,12 +1,15 @@
 """Shipments: sums of gradients on their way from replicas to shards, which hold them until they are to count.
 
-A replica sends each shard a header that names the shipment and its portions, then the sum over the shard's interval.
-A shard holds it in a buffer of its own and says so to the coordinator. Nobody waits inside a transfer: a replica may
-die in the middle of one.
+A replica sends each shard a header that names the shipment and its portions, then the sum over what it has of the
+shard's interval. If it is cut over several ranks, each of them sends its own part. A shard puts the parts into a buffer
+of its own, and says so to the coordinator once it holds the whole. Nobody waits inside a transfer: a replica, or a part
+of it, may die in the middle of one.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,11 +23,10 @@ SHIPMENT, SUM, HELD = 32, 33, 34
 SHIPMENT_RECORD = np.dtype(
     [
         ("shipment", "<i8"),
-        ("start", "<i8"),  # the interval of the sum
-        ("stop", "<i8"),
         ("nbytes", "<i8"),  # of the sum
+        ("pieces", "<i8"),  # intervals of the flat vector that it is of, one after the other
     ]
-)  # followed by the numbers of the portions, int32
+)  # followed by start and stop of each piece, int64; then by the numbers of the portions, int32
 HELD_RECORD = np.dtype([("shipment", "<i8")])
 
 # While a sum is coming in, a shard looks for its end after this part of the time that it has taken so far.
@@ -39,30 +41,64 @@ def ship(
     number: int,
     portions: Sequence[int],
     total: np.ndarray,
+    intervals: Iterable[Interval],
 ) -> list[Request]:
-    """Start sending `total`, shape (placement.size,), the sum of the gradients of `portions`, to the shards. Local.
+    """Start sending `total`, the sum of the gradients of `portions` over `intervals`, to the shards. Local.
 
-    It must not change until all requests are done.
+    `intervals`: of the flat vector, one after the other in `total`. It must not change until all requests are done.
     """
-    requests = []
-    for rank, (start, stop) in zip(shards, placement.intervals, strict=True):
-        part = total[start:stop]
-        fields = record(SHIPMENT_RECORD, shipment=number, start=start, stop=stop, nbytes=part.nbytes)
-        header = np.concatenate([fields.view(np.uint8), np.array(portions, "<i4").view(np.uint8)])
-        requests.append(endpoint.send(header, rank, SHIPMENT))
-        requests.append(endpoint.send(part, rank, SUM))
+    requests, begin = [], 0
+    for shard, found in groupby(placement.intersect(intervals), key=lambda each: each[0]):
+        pieces = np.array([piece for _, piece in found], "<i8")
+        end = begin + int((pieces[:, 1] - pieces[:, 0]).sum())
+        part, begin = total[begin:end], end
+        fields = record(SHIPMENT_RECORD, shipment=number, nbytes=part.nbytes, pieces=len(pieces))
+        said = fields, pieces.reshape(-1), np.array(portions, "<i4")
+        header = np.concatenate([each.view(np.uint8) for each in said])
+        requests.append(endpoint.send(header, shards[shard], SHIPMENT))
+        requests.append(endpoint.send(part, shards[shard], SUM))
+    assert begin == total.size, f"intervals of {begin} elements for a sum of {total.size}"
     return requests
 
 
-class _Incoming:
-    """A shipment that has been announced, and perhaps is here."""
+class _Header(NamedTuple):
+    shipment: int
+    nbytes: int
+    pieces: list[Interval]
+    portions: np.ndarray
 
-    def __init__(self, portions: np.ndarray, total: np.ndarray, request: Request, began: float):
+    @staticmethod
+    def read(message: np.ndarray) -> "_Header":
+        number, nbytes, count = message[: SHIPMENT_RECORD.itemsize].view(SHIPMENT_RECORD)[0].item()
+        end = SHIPMENT_RECORD.itemsize + 16 * count
+        bounds = message[SHIPMENT_RECORD.itemsize : end].view("<i8").reshape(count, 2)
+        return _Header(number, nbytes, [Interval(*pair) for pair in bounds.tolist()], message[end:].view("<i4"))
+
+
+class _Incoming:
+    """A shipment of which a part has been announced, and perhaps all of it is here."""
+
+    def __init__(self, portions: np.ndarray, total: np.ndarray, began: float, wanted: bool):
         self.portions = portions
-        self.total = total
-        self.request = request
+        self.total = total  # the parts in the order in which they came
+        self.pieces: list[Interval] = []  # likewise
+        self.announced = 0  # elements
+        self.requests: list[Request] = []
         self.began = began
-        self.wanted = True
+        self.wanted = wanted
+
+    def room(self, pieces: Sequence[Interval]) -> np.ndarray:
+        """Where the sum over some more pieces is to go."""
+        begin = self.announced
+        self.announced += sum(piece.size for piece in pieces)
+        self.pieces += pieces
+        return self.total[begin : self.announced]
+
+    @property
+    def whole(self) -> bool:
+        """All parts are here."""
+        self.requests = [request for request in self.requests if not request.done()]
+        return self.announced == self.total.size and not self.requests
 
 
 class Staging:
@@ -90,27 +126,32 @@ class Staging:
         message = np.empty(envelope.nbytes, np.uint8)
         receiving = self._endpoint.receive(message, envelope.source, SHIPMENT)
         self._endpoint.wait_all([receiving], self._timeout, f"the header of a shipment from rank {envelope.source}")
-        header = message[: SHIPMENT_RECORD.itemsize].view(SHIPMENT_RECORD)[0]
-        number, start, stop, nbytes = header.item()
-        expected = self._interval.size * self._dtype.itemsize
-        if (start, stop) != self._interval or nbytes != expected:
-            raise RuntimeError(
-                f"shard on rank {self._endpoint.rank}: shipment {number} from rank {envelope.source} has {nbytes} "
-                f"bytes for {start}..{stop}, expected {expected} for {self._interval.start}..{self._interval.stop}"
-            )
-        total = self._spare.pop() if self._spare else np.empty(self._interval.size, self._dtype)
-        portions = message[SHIPMENT_RECORD.itemsize :].view("<i4")
-        request = self._endpoint.receive(total, envelope.source, SUM)
-        self._coming[number] = _Incoming(portions, total, request, self._endpoint.clock())
-        if number in self._aborted:
-            self._aborted.discard(number)
-            self._coming[number].wanted = False
+        header = _Header.read(message)
+        incoming = self._coming.get(header.shipment)
+        if incoming is None:
+            total = self._spare.pop() if self._spare else np.empty(self._interval.size, self._dtype)
+            wanted = header.shipment not in self._aborted
+            self._aborted.discard(header.shipment)
+            incoming = _Incoming(header.portions, total, self._endpoint.clock(), wanted)
+            self._coming[header.shipment] = incoming
+        self._expect_ours(header, incoming, envelope.source)
+        incoming.requests.append(self._endpoint.receive(incoming.room(header.pieces), envelope.source, SUM))
+
+    def _expect_ours(self, header: _Header, incoming: _Incoming, source: int) -> None:
+        begin, end = self._interval
+        size = sum(piece.size for piece in header.pieces)
+        who = f"shard on rank {self._endpoint.rank}: shipment {header.shipment} from rank {source}"
+        if header.nbytes != size * self._dtype.itemsize or not all(begin <= a < b <= end for a, b in header.pieces):
+            places = ", ".join(f"{start}..{stop}" for start, stop in header.pieces)
+            raise RuntimeError(f"{who} has {header.nbytes} bytes for {places}, not of the {begin}..{end} here")
+        if incoming.announced + size > self._interval.size or not np.array_equal(header.portions, incoming.portions):
+            raise RuntimeError(f"{who} is no part of the one of which others have come")
 
     def work(self) -> float:
         """Look which sums are here, and tell the coordinator; returns the seconds until the next look."""
         rest = math.inf
         for number, incoming in list(self._coming.items()):
-            if not incoming.request.done():
+            if not incoming.whole:
                 taken = self._endpoint.clock() - incoming.began
                 rest = min(rest, max(SHORTEST_LOOK, min(IMPATIENCE * taken, LONGEST_LOOK)))
                 continue
@@ -130,7 +171,11 @@ class Staging:
                 f"shard on rank {self._endpoint.rank}: shipment {number} holds the portions {held.portions.tolist()}, "
                 f"the coordinator counts {portions.tolist()}"
             )
-        gradient += held.total
+        begin = 0
+        for start, stop in held.pieces:
+            here = gradient[start - self._interval.start : stop - self._interval.start]
+            here += held.total[begin : begin + here.size]
+            begin += here.size
         self._endpoint.charge(nbytes=3 * gradient.nbytes)
         self._spare.append(held.total)
 

@@ -4,7 +4,7 @@ Dean et al. 2012, section 4.2: the coordinator's commands "can be performed by e
 independently, with the results being stored locally on the same shard".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -41,13 +41,19 @@ def read_parameters(
     shards: Sequence[int],
     into: np.ndarray,
     timeout: float,
+    intervals: Iterable[Interval] | None = None,
 ) -> None:
-    """Read PARAMETERS from the windows of all shards (their ranks) into `into`, shape (placement.size,). Local.
+    """Read PARAMETERS from the windows of the shards (their ranks) into `into`. Local.
 
-    DeadlineExpired if a shard does not answer.
+    `intervals`: of the flat vector, which `into` is made of, in order; None: all of it. DeadlineExpired if a shard does
+    not answer.
     """
-    parts = [into[start:stop] for start, stop in placement.intervals]
-    requests = [window.get(part, rank) for part, rank in zip(parts, shards, strict=True)]
+    requests, begin = [], 0
+    for shard, (start, stop) in placement.intersect([Interval(0, placement.size)] if intervals is None else intervals):
+        part, begin = into[begin : begin + stop - start], begin + stop - start
+        offset = (start - placement.intervals[shard].start) * into.itemsize
+        requests.append(window.get(part, shards[shard], offset))
+    assert begin == into.size, f"intervals of {begin} elements for {into.size}"
     endpoint.wait_all(requests, timeout, f"a fetch from the shards on ranks {list(shards)}")
 
 

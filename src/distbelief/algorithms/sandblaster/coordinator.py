@@ -1,12 +1,13 @@
 """The coordinator of Sandblaster: it runs the batch method, and sees no number of a vector."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from distbelief.algorithms.coordination import END, GIVE_UP, LEAVE, ORDER, ORDER_RECORD, TICK
 from distbelief.algorithms.loop import Part, serve
 from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.sandblaster.accounts import Accounts
 from distbelief.algorithms.sandblaster.dispatcher import Dispatcher
+from distbelief.algorithms.sandblaster.messages import ASSIGN, SCORE, TEST
 from distbelief.algorithms.sandblaster.portions import Portions
 from distbelief.algorithms.sandblaster.settings import Sharing
 from distbelief.algorithms.sandblaster.space import ShardedSpace
@@ -51,15 +52,17 @@ class Coordinator:
         roles: Roles,
         names: Sequence[str],
         sharing: Sharing,
-        training: Portions,
-        held_out: Portions,
+        portions: Mapping[int, Portions],
         timeout: float,
         beside: Sequence[Part] = (),
     ):
-        """`names`: of the vectors on the shards; `beside`: the other parts of this rank's loop."""
+        """`names`: of the vectors on the shards; `portions`: by kind of work (messages: ASSIGN, SCORE, TEST).
+
+        `beside`: the other parts of this rank's loop.
+        """
         self._endpoint = endpoint
-        self._training = training
-        self._held_out = held_out
+        self._portions = portions
+        self._strangers = roles.cut is not None
         self.space = ShardedSpace(endpoint, roles.shards, names, timeout, self._wait)
         self._dispatcher = Dispatcher(
             endpoint,
@@ -73,20 +76,25 @@ class Coordinator:
             shipments=sharing.shipments,
         )
         self._pulse = Pulse(endpoint, timeout)
-        self._parts: list[Part] = [self.space, self._dispatcher, self._pulse, *beside]
+        self.parts: list[Part] = [self.space, self._dispatcher, self._pulse, *beside]
+        """Of this rank's loop."""
         self.accounts: Accounts | None = None
         """Of the latest evaluation."""
 
     def evaluate(self, batch: Sequence[int]) -> float:
         """The mean loss over the portions `batch` at PARAMETERS, its gradient in GRADIENT. NaN if not finite."""
         self.space.post([Fill(GRADIENT, 0.0)])
-        loss, self.accounts = self._dispatcher.evaluate(self._training, batch, self.space.point)
+        loss, self.accounts = self._dispatcher.evaluate(self._portions[ASSIGN], batch, self.space.point)
         self.space.post([scale(GRADIENT, 1 / self.accounts.examples)])
         return loss / self.accounts.examples
 
     def score(self) -> tuple[float, float | None]:
         """Mean loss and accuracy over the held-out examples at PARAMETERS."""
-        return self._dispatcher.score(self._held_out, self.space.point)
+        return self._dispatcher.score(SCORE, self._portions[SCORE], self.space.point)
+
+    def test(self) -> tuple[float, float | None]:
+        """The same over the test examples."""
+        return self._dispatcher.score(TEST, self._portions[TEST], self.space.point)
 
     def dismiss(self, failed: bool) -> bool:
         """Let all other ranks go; returns whether all of them are there to enter a collective call."""
@@ -95,4 +103,4 @@ class Coordinator:
         return complete
 
     def _wait(self, until: Callable[[], bool]) -> None:
-        serve(self._endpoint, self._parts, until)
+        serve(self._endpoint, self.parts, until, self._strangers)

@@ -18,7 +18,7 @@ from distbelief.algorithms.sandblaster.messages import (
     RESULT,
     RESULT_RECORD,
     REVOKE,
-    SCORE,
+    SCORES,
     WORK,
     WORK_RECORD,
 )
@@ -68,7 +68,7 @@ class Dispatcher:
         self._pace = Pace(len(replicas))
         self._patience = Patience(endpoint.rank, replicas, timeout)
         # By kind of work, of its portions: who had them the last time.
-        self._owners: dict[int, dict[int, int]] = {ASSIGN: {}, SCORE: {}}
+        self._owners: dict[int, dict[int, int]] = {kind: {} for kind in (ASSIGN, *SCORES)}
         # Of the evaluation at hand, or the latest.
         self._evaluation = 0
         self._kind = ASSIGN
@@ -105,10 +105,11 @@ class Dispatcher:
         )
         return math.nan if self._broken else ledger.loss, accounts
 
-    def score(self, portions: Portions, point: int) -> tuple[float, float | None]:
-        """Mean loss and accuracy over the held-out examples; no accuracy if the model does not count what is right."""
+    def score(self, kind: int, portions: Portions, point: int) -> tuple[float, float | None]:
+        """Mean loss and accuracy over the held-out or test examples (SCORE, TEST); no accuracy if the model does not
+        count what is right."""
         self._right = {}
-        ledger = self._work_through(SCORE, portions, range(len(portions)), point)
+        ledger = self._work_through(kind, portions, range(len(portions)), point)
         if self._broken:
             return math.nan, None
         right = math.fsum(self._right.values())

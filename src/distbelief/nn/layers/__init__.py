@@ -5,6 +5,7 @@ from distbelief.nn.layers.dense import Dense
 from distbelief.nn.layers.dense_bfloat16 import BFLOAT16, DenseBfloat16
 from distbelief.nn.layers.layer import Layer, Shape
 from distbelief.nn.layers.local import LocallyConnected
+from distbelief.nn.layers.local_bfloat16 import LocallyConnectedBfloat16
 from distbelief.nn.layers.normalisation import Normalise
 from distbelief.nn.layers.pooling import Pool
 
@@ -15,6 +16,7 @@ __all__ = [
     "DenseBfloat16",
     "Layer",
     "LocallyConnected",
+    "LocallyConnectedBfloat16",
     "Normalise",
     "Pool",
     "Shape",

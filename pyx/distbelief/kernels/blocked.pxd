@@ -1,0 +1,68 @@
+# Two products of dense layers on row-major data: ours (blocked.h) where it measured faster, else BLAS's.
+
+from distbelief.kernels.blas cimport gemm, scipys
+from distbelief.kernels.product cimport Product
+from distbelief.kernels.real cimport real
+
+
+cdef extern from *:
+    """
+    #define REAL float
+    #define NAME(name) distbelief_float_##name
+    #include "distbelief/kernels/blocked.h"
+    #undef REAL
+    #undef NAME
+    #define REAL double
+    #define NAME(name) distbelief_double_##name
+    #include "distbelief/kernels/blocked.h"
+    #undef REAL
+    #undef NAME
+    """
+    bint FASTER "BLOCKED_FASTER"
+    Py_ssize_t LONGEST
+
+    void _columns_float "distbelief_float_column_product"(const float *w, Py_ssize_t ldw, const float *b, float *c,
+                                                          Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner) nogil
+    void _columns_double "distbelief_double_column_product"(const double *w, Py_ssize_t ldw, const double *b, double *c,
+                                                            Py_ssize_t rows, Py_ssize_t columns,
+                                                            Py_ssize_t inner) nogil
+    void _outer_float "distbelief_float_outer_product"(const float *a, const float *b, float *c, Py_ssize_t rows,
+                                                       Py_ssize_t columns, Py_ssize_t inner) nogil
+    void _outer_double "distbelief_double_outer_product"(const double *a, const double *b, double *c, Py_ssize_t rows,
+                                                         Py_ssize_t columns, Py_ssize_t inner) nogil
+
+cdef enum:
+    LARGE = 1 << 20  # numbers of a matrix from which on it does not stay in the caches, with what else a step touches
+    NARROW = 256     # batch up to which a result stays there; beyond, BLAS is as fast
+
+
+cdef inline void outer_product(const real *a, const real *b, real *c, Py_ssize_t rows, Py_ssize_t columns,
+                               Py_ssize_t inner) noexcept nogil:
+    """C[rows, columns] = A[rows, inner] B[columns, inner]': the gradient by weights.
+
+    Ours writes past the caches, and is faster than MKL's, not than OpenBLAS's.
+    """
+    if FASTER and not scipys and rows * columns >= LARGE and inner <= LONGEST:
+        if real is float:
+            _outer_float(a, b, c, rows, columns, inner)
+        else:
+            _outer_double(a, b, c, rows, columns, inner)
+    else:
+        gemm[real](b'n', b't', <int>rows, <int>columns, <int>inner, <real *>a, <int>inner, <real *>b, <int>inner, 0, c,
+                   <int>columns)
+
+
+cdef inline void column_product(const real *w, Py_ssize_t ldw, const real *b, real *c, Py_ssize_t rows,
+                                Py_ssize_t columns, Py_ssize_t inner) noexcept nogil:
+    """C[rows, columns] = W[inner, rows]' B[inner, columns], W's rows ldw apart: the gradient by inputs.
+
+    Ours is 1.35 times as fast as OpenBLAS's, which reads W in pieces of lines, and as fast as MKL's.
+    """
+    if FASTER and rows * inner >= LARGE and columns <= NARROW:
+        if real is float:
+            _columns_float(w, ldw, b, c, rows, columns, inner)
+        else:
+            _columns_double(w, ldw, b, c, rows, columns, inner)
+    else:
+        gemm[real](b't', b'n', <int>rows, <int>columns, <int>inner, <real *>w, <int>ldw, <real *>b, <int>columns, 0, c,
+                   <int>columns)
