@@ -16,17 +16,22 @@ MPI_ENV = OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
 SOURCES = $(shell find src pyx -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h') \
 	pyproject.toml meson.build meson.options
 
-.PHONY: demo test test-mpich bench-env lint clean
+.PHONY: demo test test-under-mpi test-without-mpi test-mpich bench-env lint clean
 
 demo: .venv/installed
 	.venv/bin/distbelief data fashion-mnist --to data/fashion-mnist
 	$(MPI_ENV) .venv/bin/mpirun -n $(DEMO_RANKS) .venv/bin/distbelief train examples/fashion_mnist.toml \
 		--set run.overwrite=true
 
-# Tests without MPI one to a core; those with it one after the other, as each has several ranks.
+# The tests under MPI wait much of their time: those without it run beside them.
 test: .venv/installed
-	.venv/bin/python -m pytest -m "not mpi" -n auto
+	$(MAKE) --no-print-directory --jobs 2 --output-sync test-under-mpi test-without-mpi
+
+test-under-mpi:
 	.venv/bin/python -m pytest -m mpi
+
+test-without-mpi:
+	.venv/bin/python -m pytest -m "not mpi"
 
 # The MPI tests once more, on the second MPI we support.
 test-mpich: .venv-mpich/installed

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import job
 import machine
+import msgspec
 import numpy as np
 import scipy.optimize
 
@@ -134,7 +135,8 @@ def configuration(arguments: argparse.Namespace) -> Config:
         "sandblaster.stop": f"{{ gradient_norm = {_norm(arguments.penalty)}, relative_decrease = 0.0 }}",
         "evaluate": "{}",
     }
-    return load(EXAMPLE, [f"{key}={value}" for key, value in changed.items()])
+    config = load(EXAMPLE, [f"{key}={value}" for key, value in changed.items()])
+    return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, test=None))
 
 
 def _norm(penalty: float) -> float:
