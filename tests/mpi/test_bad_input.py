@@ -73,7 +73,7 @@ def cases(refused: dict[str, tuple[str, ...]]):
 @needs_mpiexec
 @cases(REFUSED)
 def test_refused_by_a_job(problem, tmp_path, setting, texts):
-    require_refused_without_a_trace(problem, tmp_path, setting, texts, ranks=3)
+    require_refused_without_a_trace(problem, tmp_path, setting, texts, ranks=2)
 
 
 @cases(REFUSED | REFUSED_ALONE)
@@ -96,7 +96,7 @@ def test_too_many_shards(problem, tmp_path, ranks, shards):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("ranks", ALONE_AND_TOGETHER)
+@pytest.mark.parametrize("ranks", [pytest.param(None, id="alone"), pytest.param(2, id="2 ranks", marks=under_mpi)])
 def test_run_folder_that_holds_a_run(problem, tmp_path, ranks):
     run = Run(tmp_path / "run")
     overwrite, refused = "run.overwrite=true", ("already holds a run", str(run.folder), "run.overwrite=true")

@@ -70,7 +70,7 @@ def test_a_loss_that_is_not_finite_keeps_the_good_parameters(problem, tmp_path):
     ("ranks", "settings", "words"),
     [
         (4, ["network.partitions=2"], "network.partitions: 4 ranks leave 3 for replicas of 2 ranks each"),
-        (12, ["network.partitions=11"], "11 partitions of layer dense1: it has 10 rows that can be cut"),
+        (4, ["network.partitions=3", "network.layers.0.outputs=2"], "3 partitions of layer dense0: it has 2 rows"),
         (3, ["network.partitions=2", "procedure=synchronous"], "network.partitions: 2, expected 1"),
     ],
 )
