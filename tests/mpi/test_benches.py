@@ -31,7 +31,10 @@ def bench(name: str, *arguments: str, ranks: int) -> launcher.Completed:
 
 def told(name: str, *arguments: str, ranks: int) -> tuple[dict, list[str]]:
     """The line of JSON, and the lines above it."""
-    *table, last = bench(name, *arguments, ranks=ranks).require_success().stdout.splitlines()
+    lines = bench(name, *arguments, ranks=ranks).require_success().stdout.splitlines()
+    # MPICH's UCX has been seen to say something of its own behind ours.
+    end = max(i for i, line in enumerate(lines) if line.startswith("{"))
+    *table, last = lines[: end + 1]
     facts = json.loads(last)
     assert facts["bench"] == name
     machine = {"cpu", "cores", "load", "python", "numpy", "numpy_blas", "scipy", "scipy_blas", "threads", "mpi"}
