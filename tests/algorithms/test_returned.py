@@ -2,10 +2,13 @@
 
 import mmap
 
+import msgspec
 import numpy as np
+import pytest
 
 from distbelief.algorithms import returned
 from distbelief.algorithms.returned import Leaving, ReturnedArena
+from distbelief.algorithms.settings import Downpour
 from distbelief.nn.arena import Layout
 
 PAGE = mmap.PAGESIZE // 4  # elements
@@ -75,3 +78,10 @@ def test_pieces_are_given_back_as_they_leave(monkeypatch):
     leaving.add(requests[6], arena, 6 * PAGE, 7 * PAGE)
     assert endpoint.waited == [requests[2]]  # the oldest, as five are too many
     assert not arena.flat[: 3 * PAGE].any() and arena.flat[3 * PAGE :].all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"local_rate": 0, "n_push": 2}, {"n_push": 1, "local_rate": 0.1}])
+def test_a_gradient_that_is_needed_longer_cannot_be_given_back(settings):
+    with pytest.raises(msgspec.ValidationError, match="`n_push` = 1 and `local_rate` = 0 with `lean`"):
+        msgspec.convert({"lean": True, **settings}, Downpour)
+    assert msgspec.convert({"lean": True, "n_push": 1, "local_rate": 0}, Downpour).lean
