@@ -51,12 +51,12 @@ def test_rank_0_says_what_is_wrong(wrong, said, slow):
 
 
 @pytest.mark.parametrize("letter", ["x", "ß", "数"])
-def test_long_words_are_cut(letter):
+def test_long_words_from_another_rank_are_cut(letter):
     words = "begin " + letter * 5000
-    for rank in (0, 2):
-        said = str(agree_on({rank: words})[0])
-        assert f"begin {letter * 100}" in said and len(said) < 1100
-        assert words.startswith(said.removeprefix(f"rank {rank}: ").rstrip("\N{REPLACEMENT CHARACTER}.…"))
+    assert str(agree_on({0: words})[0]) == words
+    said = str(agree_on({2: words})[0])
+    assert f"begin {letter * 100}" in said and len(said) < 1100
+    assert words.startswith(said.removeprefix("rank 2: ").rstrip("\N{REPLACEMENT CHARACTER}.…"))
 
 
 def test_what_is_not_the_users_fault_is_not_agreed_on():

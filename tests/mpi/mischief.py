@@ -75,6 +75,12 @@ def in_preparation(act: Callable) -> None:
     _spoil(Experiment, "__init__", act, 1)
 
 
+def at_the_end(act: Callable) -> None:
+    from distbelief.report import RunFolder
+
+    _spoil(RunFolder, "end", act, 1)
+
+
 def before_mpi(act: Callable) -> None:
     from distbelief.launch import training
 
@@ -111,6 +117,7 @@ PLACES = {
     "in-commands": in_commands,
     "in-evaluation": in_evaluation,
     "in-preparation": in_preparation,
+    "at-the-end": at_the_end,
     "before-mpi": before_mpi,
 }
 WHOLE = {"goes-elsewhere": go_elsewhere, "comes-late": come_late}

@@ -1,4 +1,4 @@
-"""Agreement at the start: either every rank is ready to work, or every rank ends, and one says why."""
+"""Agreement at the start and at the end: either every rank goes on, or every rank ends, and one says why."""
 
 import zlib
 from collections.abc import Callable
@@ -20,31 +20,31 @@ class Elsewhere(UserError):
     """Another rank has said what is wrong."""
 
 
-def agree(endpoint: Endpoint, prepare: Callable[[], Result]) -> Result:
+def agree(endpoint: Endpoint, prepare: Callable[[], Result], timeout: float = _TIMEOUT) -> Result:
     """Call `prepare` on every rank and return what it returns here. Collective over the endpoint.
 
     If it raises UserError on any rank, every rank raises: rank 0 the error of the lowest such rank, the others
-    Elsewhere.
+    Elsewhere. `timeout`: seconds that ranks may be apart in this, before DeadlineExpired.
     """
-    result, text = None, ""
+    result, mistake, text = None, None, ""
     try:
         result = prepare()
     except UserError as error:
-        text = str(error) or repr(error)
+        mistake, text = error, str(error) or repr(error)
     mine = np.zeros(_LENGTH, np.uint8)
     mine[: min(len(text.encode()), _LENGTH)] = np.frombuffer(text.encode()[:_LENGTH], np.uint8)
     verdict = np.zeros(1, np.int64)
     if endpoint.rank == 0:
-        said = _collect(endpoint, mine)
+        said = _collect(endpoint, mine, timeout)
         wrong = [rank for rank, words in enumerate(said) if words]
         verdict[0] = bool(wrong)
         telling = [endpoint.send(verdict, rank, _TAG) for rank in range(1, endpoint.size)]
-        endpoint.wait_all(telling, _TIMEOUT, "all ranks to hear whether the job begins")
+        endpoint.wait_all(telling, timeout, "all ranks to hear whether the job goes on")
         if wrong:
-            raise UserError(said[wrong[0]] if wrong[0] == 0 else f"rank {wrong[0]}: {said[wrong[0]]}")
+            raise mistake or UserError(f"rank {wrong[0]}: {said[wrong[0]]}")
     else:
-        endpoint.wait_all([endpoint.send(mine, 0, _TAG)], _TIMEOUT, "rank 0 to hear that this rank is ready")
-        endpoint.wait_all([endpoint.receive(verdict, 0, _TAG)], _TIMEOUT, "rank 0 to say whether the job begins")
+        endpoint.wait_all([endpoint.send(mine, 0, _TAG)], timeout, "rank 0 to hear that this rank is ready")
+        endpoint.wait_all([endpoint.receive(verdict, 0, _TAG)], timeout, "rank 0 to say whether the job goes on")
         if verdict[0]:
             raise Elsewhere(text)
     return result
@@ -70,12 +70,12 @@ def expect_same(endpoint: Endpoint, what: str) -> None:
     agree(endpoint, compare)
 
 
-def _collect(endpoint: Endpoint, mine: np.ndarray) -> list[str]:
+def _collect(endpoint: Endpoint, mine: np.ndarray, timeout: float) -> list[str]:
     words = np.zeros((endpoint.size, _LENGTH), np.uint8)
     words[0] = mine
     hearing = [endpoint.receive(words[rank], rank, _TAG) for rank in range(1, endpoint.size)]
     try:
-        endpoint.wait_all(hearing, _TIMEOUT, "all ranks to be ready")
+        endpoint.wait_all(hearing, timeout, "all ranks to be ready")
     except DeadlineExpired as error:
         late = [rank for rank, request in enumerate(hearing, start=1) if not request.done()]
         raise DeadlineExpired(f"{error}; not heard of: ranks {late}") from None

@@ -1,6 +1,7 @@
 """From whatever is to be trained and however many ranks there are to a finished run."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from distbelief.errors import UserError
 from distbelief.experiment import Experiment
 from distbelief.launch.agreement import Elsewhere, agree, expect_same
 from distbelief.launch.crowding import crowding
-from distbelief.launch.ending import abort_at_exit
+from distbelief.launch.ending import abort_at_exit, wait_to_be_ended
 from distbelief.launch.job import Job
 from distbelief.launch.nodes import nodes_of
 from distbelief.launch.procedures import chosen
@@ -68,13 +69,22 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
         reporter = _begin(job, listener, *procedure.goal(job))
         reporter.say(procedure.cast(job, ranks))
     outcome = procedure.train(endpoint, job, reporter)
-    if reporter is not None:
-        if outcome.rank_missing:
-            reporter.warned("not all ranks answered at the end; they are ended with the program")
-            abort_at_exit()
-        _finish(job, reporter, outcome)
-    elif outcome.failed:
-        raise Elsewhere("training has failed")
+
+    def finish() -> None:
+        if reporter is not None:
+            _finish(job, reporter, outcome)
+
+    if outcome.rank_missing:
+        if reporter is None:
+            wait_to_be_ended()
+        reporter.warned("not all ranks answered at the end; they are ended with the program")
+        abort_at_exit()
+        finish()
+    elif ranks == 1:
+        finish()
+    else:
+        # No rank is in MPI's finalisation while rank 0 may still fail and end all. What it does takes what it takes.
+        agree(endpoint, finish, math.inf)
     return outcome
 
 
