@@ -54,11 +54,12 @@ NETWORKS = {
 class Step:
     """A network with parameters, a gradient and a random minibatch: all that one step of training touches."""
 
-    def __init__(self, described: Described, batch: int, dtype: str):
+    def __init__(self, described: Described, batch: int, dtype: str, held: str | None = None):
+        """`held`: as nn.Network has it."""
         layers = build(described.layers, described.inputs)
         self.loss = described.loss
-        self.network = Network(layers, batch, dtype, LOSSES[described.loss]())
-        self.parameters = Arena(self.network.layout, self.network.dtype)
+        self.network = Network(layers, batch, dtype, LOSSES[described.loss](), held=held)
+        self.parameters = Arena(self.network.layout, self.network.held)
         self.gradient = Arena(self.network.layout, self.network.dtype)
         self.network.initialise(self.parameters, seed=0)
         random = np.random.default_rng(0)

@@ -3,7 +3,8 @@
     python bench/step.py [--net speech|image|stage] [--batch N] [--dtype float32|bfloat16] [--threads T]
                          [--blas scipy|mkl] [--against torch|one-thread] [--repetitions N] [--quick]
 
-Rivals take turns; figures are medians. `products`: the matrix products of the dense layers and nothing else, on the
+In bfloat16 parameters are held in it, as those of a replica are whose masters are on the shards; `rounding`: the same
+step from float32 parameters, rounded once a step. Rivals take turns; figures are medians. `products`: the matrix products of the dense layers and nothing else, on the
 same arrays. `--against torch` takes the best that PyTorch has for the type: float32, or for bfloat16 the faster of
 autocast and a model held in bfloat16; all have the same parameters and minibatch, and their losses must agree.
 `--against one-thread`: the same step on one thread.
@@ -82,7 +83,7 @@ def measured_memory(described: Described, batch: int, dtype: str) -> tuple[Step,
     """The step, with what it takes from the system while it runs."""
     Step(NETWORKS["speech"][1](), 1, "float32")()  # BLAS has its buffers before we count
     before = resident("VmRSS")
-    step = Step(described, batch, dtype)
+    step = Step(described, batch, dtype, "bfloat16" if dtype == "bfloat16" else None)
     forget_peak()  # of initialisation, which draws a tensor in float64
     step(), step()
     taken = resident("VmHWM") - before
@@ -92,8 +93,10 @@ def measured_memory(described: Described, batch: int, dtype: str) -> tuple[Step,
     return step, found | {"planned_of_least": memory.planned / least, "taken_of_least": taken / least}
 
 
-def race(step: Step, arguments: argparse.Namespace, repetitions: int) -> dict:
+def race(step: Step, rounding: Step | None, arguments: argparse.Namespace, repetitions: int) -> dict:
     rivals: dict[str, Call] = {"distbelief": step}
+    if rounding is not None:
+        rivals["rounding"] = rounding
     dense = arguments.dtype == "float32" and all(isinstance(layer, Dense) for layer in step.network.layers)
     if dense:
         rivals["products"] = products(step)
@@ -115,6 +118,8 @@ def race(step: Step, arguments: argparse.Namespace, repetitions: int) -> dict:
     for name, time in seconds.items():
         print(f"{name:<16} {1e3 * time:>9.2f} {gflop / time:>9.1f} {time / seconds['distbelief']:>9.2f}")
     found = {"ours_ms": 1e3 * seconds["distbelief"], "gflops": gflop / seconds["distbelief"]}
+    if rounding is not None:
+        found["rounding_ms"] = 1e3 * seconds["rounding"]
     if dense:
         found["products_ms"] = 1e3 * seconds["products"]
         found["share_not_products"] = 1 - seconds["products"] / seconds["distbelief"]
@@ -150,7 +155,8 @@ def main() -> None:
     described = NETWORKS[arguments.net][arguments.quick]()
     step, memory = measured_memory(described, batch, arguments.dtype)
     print(f"{described.words}, {step.network.layout.size} parameters, batch {batch}, {arguments.dtype}")
-    found = race(step, arguments, 3 if arguments.quick else arguments.repetitions)
+    rounding = Step(described, batch, arguments.dtype) if arguments.dtype == "bfloat16" else None
+    found = race(step, rounding, arguments, 3 if arguments.quick else arguments.repetitions)
     print(
         f"memory           {memory['bytes_taken'] / 1e6:.1f} MB taken, {memory['bytes_planned'] / 1e6:.1f} MB planned, "
         f"{memory['bytes_least'] / 1e6:.1f} MB of parameters, gradients and activations"

@@ -56,7 +56,10 @@ class Reference:
         return loss.item()
 
     def _parameter(self, array: np.ndarray) -> Tensor:
-        self._parameters.append(torch.tensor(np.ascontiguousarray(array)).to(self._held).requires_grad_())
+        values = torch.tensor(np.ascontiguousarray(array))
+        if array.dtype == np.uint16:
+            values = values.view(torch.bfloat16)
+        self._parameters.append(values.to(self._held).requires_grad_())
         return self._parameters[-1]
 
     def _layer(self, layer, parameters) -> Callable[[Tensor], Tensor]:

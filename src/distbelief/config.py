@@ -75,7 +75,7 @@ class Network(_Section):
     penalty: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Adds penalty/2 times the sum of all squared weights to the loss of a minibatch."""
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"
-    """bfloat16: dense layers compute in it, parameters and gradients stay float32."""
+    """bfloat16: dense layers compute in it, gradients and master parameters stay float32."""
     partitions: Count = 1
     """Ranks that each replica is cut over."""
 

@@ -46,6 +46,16 @@ class Experiment:
         network = self._config.network
         return Network(self._layers, self._largest_batch, network.dtype, LOSSES[network.loss](), network.penalty)
 
+    def replica_model(self) -> Network:
+        """As `model`, for a replica whose master parameters are elsewhere: it holds its own as it computes with them.
+
+        In bfloat16, that is, if the network computes in it and all layers can have it so.
+        """
+        network = self._config.network
+        held = "bfloat16" if network.dtype == "bfloat16" and not any(layer.tied for layer in self._layers) else None
+        arguments = self._largest_batch, network.dtype, LOSSES[network.loss](), network.penalty
+        return Network(self._layers, *arguments, held)
+
     def cut(self, partitions: int) -> Cut:
         """The same network over the ranks of a replica. Raises UserError if it cannot be cut into so many."""
         network = self._config.network

@@ -12,6 +12,7 @@ from distbelief.kernels import (
     dense_bfloat16_forward,
     dense_bfloat16_scratch,
     narrow,
+    use_amx,
     use_gemm16,
     use_threads,
     widen,
@@ -19,7 +20,7 @@ from distbelief.kernels import (
 from distbelief.processor import mkl
 
 # (outputs, inputs, n): ones, primes, longer than a chunk of 64 and a panel of 256.
-SIZES = [(1, 1, 1), (1, 17, 2), (13, 1, 11), (7, 5, 3), (101, 37, 1), (3, 2, 67), (300, 280, 65), (40, 600, 70)]
+SIZES = [(1, 1, 1), (1, 17, 2), (13, 1, 11), (7, 5, 3), (101, 37, 1), (3, 2, 67), (300, 280, 65), (40, 600, 70), (70, 45, 1100)]
 ACTIVATE = {"linear": lambda z: z, "sigmoid": expit, "tanh": np.tanh, "relu": lambda z: np.maximum(z, 0)}
 SLOPE = {
     "linear": np.ones_like,
@@ -34,15 +35,18 @@ activations = pytest.mark.parametrize("activation", list(ACTIVATIONS))
 edges = pytest.mark.parametrize("edge", [np.uint16, np.float32])
 
 
-@pytest.fixture(params=["widened", "mkl", "threads"])
+@pytest.fixture(params=["widened", "mkl", "amx", "threads", "amx threads"])
 def way(request):
     """By which way products are computed."""
     if request.param == "mkl":
         if mkl.library() is None:
             pytest.skip("MKL is not installed")
         use_gemm16(mkl.address("cblas_gemm_bf16bf16f32"))
-    use_threads(3 if request.param == "threads" else 1)
+    if "amx" in request.param and not use_amx():
+        pytest.skip("no AMX")
+    use_threads(3 if "threads" in request.param else 1)
     yield
+    use_amx(False)
     use_gemm16()
     use_threads(1)
 

@@ -41,7 +41,7 @@ def test_a_quick_run_ends_with_a_line_of_json(net):
 
 def test_bfloat16_and_threads():
     facts = told("--dtype", "bfloat16", "--threads", "2")
-    assert facts["dtype"] == "bfloat16" and facts["threads"] == 2 and facts["ours_ms"] > 0
+    assert facts["dtype"] == "bfloat16" and facts["threads"] == 2 and facts["ours_ms"] > 0 and facts["rounding_ms"] > 0
 
 
 def test_two_threads_race_with_one():

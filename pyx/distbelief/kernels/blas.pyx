@@ -1,12 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Which BLAS computes the products of this process."""
+"""Who computes the products of this process."""
 
 from libc.stdint cimport uintptr_t
 from scipy.linalg cimport cython_blas
 
+cdef extern from "distbelief/kernels/amx.h":
+    bint amx_permitted() nogil
+
 sgemm = <sgemm_pointer>cython_blas.sgemm
 scipys = True
 gemm16 = NULL
+amx = False
 
 
 def use_sgemm(size_t address=0):
@@ -23,3 +27,10 @@ def use_gemm16(size_t address=0):
     """Compute bfloat16 products with the cblas_gemm_bf16bf16f32 at `address`, 32-bit integers. 0: widen them for sgemm."""
     global gemm16
     gemm16 = <gemm16_pointer><uintptr_t>address
+
+
+def use_amx(bint wanted=True):
+    """Compute bfloat16 products by AMX, in kernels of our own; whether it is so now: CPU and system must have it."""
+    global amx
+    amx = wanted and amx_permitted()
+    return amx

@@ -12,7 +12,9 @@ from libc.string cimport memcpy
 
 from distbelief.kernels.activation cimport activate, derive
 from distbelief.kernels.bfloat16 cimport narrow_bits, widen_bits
-from distbelief.kernels.product16 cimport PANEL, panel_of, product16, widen_operand, widened
+from distbelief.kernels.product16 cimport (
+    FORWARD, PANEL, TO_INPUTS, TO_WEIGHTS, line, operand, panel_of, prepare_operand, product16, widens,
+)
 from distbelief.kernels.threads cimport band_start, bands_of, threads
 
 ctypedef unsigned short bits
@@ -32,17 +34,28 @@ cdef enum:
 
 cdef Py_ssize_t _band(Py_ssize_t inputs, Py_ssize_t n) noexcept nogil:
     """Elements of scratch for each thread: a panel of outputs, and of what is widened."""
-    return ROWS * n + widened(PANEL * (inputs + n))
+    return ROWS * n + (PANEL * (inputs + n) + 16 if widens() else 0)
+
+
+cdef Py_ssize_t _shared(Py_ssize_t inputs, Py_ssize_t n) noexcept nogil:
+    """Elements of scratch for all: first x, prepared, then dx in float32."""
+    return (max(inputs * n, operand(inputs, n)) + 15) // 16 * 16
+
+
+cdef Py_ssize_t _prepared(Py_ssize_t outputs, Py_ssize_t n) noexcept nogil:
+    """And for dz, if not every thread widens a panel of it at a time."""
+    return 0 if widens() else operand(outputs, n)
 
 
 def dense_bfloat16_scratch(Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n):
     """Elements of float32 that the kernels need, for as many threads as are in use."""
-    return inputs * n + threads() * _band(inputs, n)
+    return 16 + _shared(inputs, n) + _prepared(outputs, n) + threads() * _band(inputs, n)
 
 
 cdef int _bands(Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n, Py_ssize_t scratch) noexcept nogil:
     """As many as there are threads and scratch for."""
-    return max(1, min(bands_of(2.0 * outputs * inputs * n), <int>((scratch - inputs * n) // _band(inputs, n))))
+    cdef Py_ssize_t rest = scratch - 16 - _shared(inputs, n) - _prepared(outputs, n)
+    return max(1, min(bands_of(2.0 * outputs * inputs * n), <int>(rest // _band(inputs, n))))
 
 
 cdef void _write(const float *values, Py_ssize_t size, outer *out) noexcept nogil:
@@ -83,7 +96,7 @@ cdef float _derive_row(const outer *y, const outer *dy, Py_ssize_t n, int activa
     return <float>total
 
 
-cdef void _forward(const bits *w, const float *b, const bits *x, const float *x32, int activation, outer *y,
+cdef void _forward(const bits *w, const float *b, const bits *x, const float *prepared, int activation, outer *y,
                    Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n, float *scratch) noexcept nogil:
     """Panel by panel, so that outputs that are to be rounded need little room in float32."""
     cdef Py_ssize_t o, panel, row, size, rows = panel_of(outputs)
@@ -95,14 +108,14 @@ cdef void _forward(const bits *w, const float *b, const bits *x, const float *x3
         size = min(rows, outputs - row)
         if outer is float:
             z = y + row * n
-        product16(False, False, size, n, inputs, w + row * inputs, inputs, scratch + ROWS * n, x, n, x32, 0, z)
+        product16(FORWARD, size, n, inputs, w + row * inputs, inputs, scratch + ROWS * n, x, n, prepared, False, z)
         for o in range(size):
             activate(z + o * n, b[row + o], n, activation)
             _write[outer](z + o * n, n, y + (row + o) * n)
 
 
-cdef void _backward_to_weights(const bits *x, const float *x32, const outer *y, outer *dy, int activation, float *dw,
-                               float *db, Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n,
+cdef void _backward_to_weights(const bits *x, const float *prepared, const outer *y, outer *dy, int activation,
+                               float *dw, float *db, Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n,
                                float *scratch) noexcept nogil:
     """Each row of dz lies where that of dy began."""
     cdef Py_ssize_t o, panel, row, size, rows = panel_of(outputs), step = n * sizeof(outer) // sizeof(bits)
@@ -112,23 +125,25 @@ cdef void _backward_to_weights(const bits *x, const float *x32, const outer *y, 
     for panel in range((outputs + rows - 1) // rows if rows else 0):
         row = panel * rows
         size = min(rows, outputs - row)
-        product16(False, True, size, inputs, n, dz + row * step, step, scratch, x, n, x32, 0, dw + row * inputs)
+        product16(TO_WEIGHTS, size, inputs, n, dz + row * step, step, scratch, x, n, prepared, False, dw + row * inputs)
 
 
-cdef void _backward_to_inputs(const bits *w, const bits *dz, Py_ssize_t step, inner *dx, float *dx32,
+cdef void _backward_to_inputs(const bits *w, const bits *dz, Py_ssize_t step, float *prepared, inner *dx, float *dx32,
                               Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t n,
                               float *scratch) noexcept nogil:
     """Rows first..last-1 of dx. A panel of outputs is a part of every sum."""
     cdef Py_ssize_t panel, row, size, rows = panel_of(outputs)
-    cdef float *dz32 = scratch + widened(PANEL * inputs)
     if inner is float:
         dx32 = dx
+    if widens():
+        prepared = line(scratch + PANEL * inputs)
     for panel in range((outputs + rows - 1) // rows):
         row = panel * rows
         size = min(rows, outputs - row)
-        widen_operand(dz + row * step, size, n, step, dz32)
-        product16(True, False, last - first, n, size, w + row * inputs + first, inputs, scratch, dz + row * step, step,
-                  dz32, 1 if row else 0, dx32 + first * n)
+        if widens():
+            prepare_operand(TO_INPUTS, dz + row * step, size, n, step, prepared)
+        product16(TO_INPUTS, last - first, n, size, w + row * inputs + first, inputs, scratch, dz + row * step, step,
+                  prepared, row > 0, dx32 + first * n)
     _write[inner](dx32 + first * n, (last - first) * n, dx + first * n)
 
 
@@ -138,20 +153,22 @@ def dense_bfloat16_forward(const bits[:, ::1] w_oi, const float[::1] b_o, const 
     cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1], first
     cdef Py_ssize_t one = _band(inputs, n)
     cdef int bands = _bands(outputs, inputs, n, scratch.shape[0]), band
-    cdef float *x32
+    cdef float *prepared
+    cdef float *rest
     assert b_o.shape[0] == outputs and x_in.shape[0] == inputs
     assert y_on.shape[0] == outputs and y_on.shape[1] == n
-    assert scratch.shape[0] >= inputs * n + one
+    assert scratch.shape[0] >= 16 + _shared(inputs, n) + _prepared(outputs, n) + one
     if n == 0 or outputs == 0 or inputs == 0:
         return
-    x32 = &scratch[0]
+    prepared = line(&scratch[0])
+    rest = prepared + _shared(inputs, n)
     with nogil:
-        widen_operand(&x_in[0, 0], inputs, n, n, x32)
+        prepare_operand(FORWARD, &x_in[0, 0], inputs, n, n, prepared)
         for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
             first = band_start(outputs, bands, band)
-            _forward[outer](&w_oi[0, 0] + first * inputs, &b_o[0] + first, &x_in[0, 0], x32, activation,
-                            &y_on[0, 0] + first * n, band_start(outputs, bands, band + 1) - first, inputs, n,
-                            x32 + inputs * n + band * one)
+            _forward[outer](&w_oi[0, 0] + first * inputs, &b_o[0] + first, &x_in[0, 0], prepared,
+                            activation, &y_on[0, 0] + first * n, band_start(outputs, bands, band + 1) - first, inputs,
+                            n, rest + band * one)
 
 
 def dense_bfloat16_backward(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, const outer[:, ::1] y_on, int activation,
@@ -166,28 +183,33 @@ def dense_bfloat16_backward(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, co
     cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1], first
     cdef Py_ssize_t one = _band(inputs, n)
     cdef int bands = _bands(outputs, inputs, n, scratch.shape[0]), band
+    cdef Py_ssize_t step = n * sizeof(outer) // sizeof(bits)
     cdef float *shared
+    cdef float *prepared
     cdef float *rest
     assert x_in.shape[0] == inputs and y_on.shape[0] == outputs and y_on.shape[1] == n
     assert dy_on.shape[0] == outputs and dy_on.shape[1] == n
     assert dw_oi.shape[0] == outputs and dw_oi.shape[1] == inputs and db_o.shape[0] == outputs
     assert dx_in.shape[0] == 0 or (dx_in.shape[0] == inputs and dx_in.shape[1] == n)
-    assert scratch.shape[0] >= inputs * n + one
+    assert scratch.shape[0] >= 16 + _shared(inputs, n) + _prepared(outputs, n) + one
     if n == 0 or outputs == 0 or inputs == 0:
         dw_oi[:, :] = 0
         db_o[:] = 0
         return
-    shared, rest = &scratch[0], &scratch[0] + inputs * n  # shared: first x, then dx
+    shared = line(&scratch[0])
+    prepared = shared + _shared(inputs, n)
+    rest = prepared + _prepared(outputs, n)
     with nogil:
-        widen_operand(&x_in[0, 0], inputs, n, n, shared)
+        prepare_operand(TO_WEIGHTS, &x_in[0, 0], inputs, n, n, shared)
         for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
             first = band_start(outputs, bands, band)
             _backward_to_weights[outer](&x_in[0, 0], shared, &y_on[0, 0] + first * n, &dy_on[0, 0] + first * n,
                                         activation, &dw_oi[0, 0] + first * inputs, &db_o[0] + first,
                                         band_start(outputs, bands, band + 1) - first, inputs, n, rest + band * one)
         if dx_in.shape[0]:
+            if not widens():
+                prepare_operand(TO_INPUTS, <const bits *>&dy_on[0, 0], outputs, n, step, prepared)
             for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
-                _backward_to_inputs[inner](&w_oi[0, 0], <const bits *>&dy_on[0, 0],
-                                           n * sizeof(outer) // sizeof(bits), &dx_in[0, 0], shared, outputs, inputs,
-                                           band_start(inputs, bands, band), band_start(inputs, bands, band + 1), n,
-                                           rest + band * one)
+                _backward_to_inputs[inner](&w_oi[0, 0], <const bits *>&dy_on[0, 0], step, prepared, &dx_in[0, 0],
+                                           shared, outputs, inputs, band_start(inputs, bands, band),
+                                           band_start(inputs, bands, band + 1), n, rest + band * one)

@@ -89,7 +89,8 @@ def train(
     orders = Orders(here, roles.coordinator, timeout)
     if place is not None:
         if cut is None:
-            model, intervals = whole, [Interval(tensor.start, tensor.stop) for tensor in whole.layout.tensors]
+            model = getattr(problem, "replica_model", problem.model)()
+            intervals = [Interval(tensor.start, tensor.stop) for tensor in whole.layout.tensors]
         else:
             model = cut.model(Peers(here, roles.ranks[place.replica], timeout))
             problem = for_partition(problem, cut, place.partition)

@@ -108,6 +108,10 @@ class Problem(Protocol):
         """A new model with buffers of its own."""
         ...
 
+    def replica_model(self) -> Model:
+        """The model of a replica of Downpour, whose master parameters are on the shards. A problem may do without."""
+        ...
+
     def cut(self, partitions: int) -> Cut:
         """The model over so many ranks of a replica. A problem may do without, if no replica is ever cut."""
         ...

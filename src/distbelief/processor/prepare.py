@@ -4,7 +4,7 @@ from typing import Literal
 
 from threadpoolctl import ThreadpoolController
 
-from distbelief.kernels import use_gemm16, use_sgemm, use_threads
+from distbelief.kernels import use_amx, use_gemm16, use_sgemm, use_threads
 from distbelief.processor import cpu, mkl
 
 Blas = Literal["scipy", "mkl"]
@@ -14,7 +14,8 @@ _BFLOAT16 = ("amx_bf16", "avx512_bf16")
 
 
 def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> str | None:
-    """Let the kernels use so many cores, the sgemm of one BLAS for float32, and what there is for bfloat16.
+    """Let the kernels use so many cores, the sgemm of one BLAS for float32, and what there is for bfloat16: our own
+    products by AMX, or else those of MKL.
 
     Local; for the thread that calls it. Each thread of a kernel has BLAS calls of its own, so every BLAS in this
     process is told to use one thread. Call it before a network is built: its scratch memory is planned for all this.
@@ -22,12 +23,14 @@ def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> s
     is asked for and missing.
     """
     sgemm = mkl.address("sgemm_") if blas == "mkl" else 0
-    lack = _lack_of_bfloat16() if dtype == "bfloat16" else None
+    narrow = dtype == "bfloat16"
+    lack = _lack_of_bfloat16() if narrow and not use_amx() else None
     # A BLAS may share the kernels' OpenMP, and then takes its number of threads with it: the kernels' comes last.
     ThreadpoolController().select(user_api="blas").limit(limits=1)
     use_threads(threads)
     use_sgemm(sgemm)
-    use_gemm16(mkl.address("cblas_gemm_bf16bf16f32") if dtype == "bfloat16" and lack is None else 0)
+    ours = use_amx(narrow)
+    use_gemm16(mkl.address("cblas_gemm_bf16bf16f32") if narrow and lack is None and not ours else 0)
     return (
         lack and f"bfloat16: {lack}; its numbers are widened and multiplied in float32, no faster than float32 itself"
     )
