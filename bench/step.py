@@ -4,7 +4,8 @@
                          [--blas scipy|mkl] [--against torch|one-thread] [--repetitions N] [--quick]
 
 In bfloat16 parameters are held in it, as those of a replica are whose masters are on the shards; `rounding`: the same
-step from float32 parameters, rounded once a step. Rivals take turns; figures are medians. `products`: the matrix products of the dense layers and nothing else, on the
+step from float32 parameters, rounded once a step; `MKL's products`: the same step by MKL, where ours are by AMX and it
+is installed. Rivals take turns; figures are medians. `products`: the matrix products of the dense layers and nothing else, on the
 same arrays. `--against torch` takes the best that PyTorch has for the type: float32, or for bfloat16 the faster of
 autocast and a model held in bfloat16; all have the same parameters and minibatch, and their losses must agree.
 `--against one-thread`: the same step on one thread.
@@ -25,10 +26,10 @@ from networks import NETWORKS, Described, Step
 from timing import Call, medians
 
 from distbelief.errors import UserError
-from distbelief.kernels import product, use_threads
+from distbelief.kernels import product, use_amx, use_gemm16, use_threads
 from distbelief.nn import Dense
 from distbelief.nn.arena import aligned
-from distbelief.processor import prepare
+from distbelief.processor import mkl, prepare
 
 # Relative, of the losses of the same minibatch: sums of thousands of roundings.
 AGREE = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -68,6 +69,18 @@ def on_one_thread(step: Step, threads: int) -> Call:
     return run
 
 
+def by_mkl(step: Step) -> Call:
+    """The same step with MKL's products of bfloat16 in place of ours."""
+    gemm16 = mkl.address("cblas_gemm_bf16bf16f32")
+
+    def run() -> None:
+        use_amx(False), use_gemm16(gemm16)
+        step()
+        use_amx(), use_gemm16()
+
+    return run
+
+
 def resident(key: str) -> int:
     """Bytes of this process's memory: VmRSS, now; VmHWM, the most since `forget_peak`."""
     with open("/proc/self/status") as lines:
@@ -97,6 +110,8 @@ def race(step: Step, rounding: Step | None, arguments: argparse.Namespace, repet
     rivals: dict[str, Call] = {"distbelief": step}
     if rounding is not None:
         rivals["rounding"] = rounding
+        if use_amx() and mkl.library():
+            rivals["MKL's products"] = by_mkl(step)
     dense = arguments.dtype == "float32" and all(isinstance(layer, Dense) for layer in step.network.layers)
     if dense:
         rivals["products"] = products(step)
@@ -120,6 +135,7 @@ def race(step: Step, rounding: Step | None, arguments: argparse.Namespace, repet
     found = {"ours_ms": 1e3 * seconds["distbelief"], "gflops": gflop / seconds["distbelief"]}
     if rounding is not None:
         found["rounding_ms"] = 1e3 * seconds["rounding"]
+        found["mkl_ms"] = 1e3 * seconds["MKL's products"] if "MKL's products" in seconds else None
     if dense:
         found["products_ms"] = 1e3 * seconds["products"]
         found["share_not_products"] = 1 - seconds["products"] / seconds["distbelief"]

@@ -125,6 +125,15 @@ def test_the_model_has_the_layers_of_the_configuration(files, dtype):
     assert [layer.activation for layer in model.layers] == ["tanh", "linear"]
 
 
+def test_the_model_of_a_replica_holds_what_it_computes_with(files):
+    for dtype, held in (("float32", np.float32), ("float64", np.float64), ("bfloat16", np.uint16)):
+        experiment = an_experiment(files, network={"dtype": dtype})
+        assert experiment.replica_model().held == held
+        assert experiment.model().held == {"bfloat16": np.float32}.get(dtype, dtype)
+    filters = {"inputs": [1, 2, 1], "layers": [{"kind": "convolution", "maps": 2, "window": 1}, DENSE | {"outputs": CLASSES}]}
+    assert an_experiment(files, network=filters | {"dtype": "bfloat16"}).replica_model().held == np.float32
+
+
 @pytest.mark.parametrize(("batch", "evaluation"), [(8, 5), (5, 8)])
 def test_the_model_takes_training_batches_and_evaluation_batches(files, monkeypatch, batch, evaluation):
     """Its buffers hold the larger of the two."""

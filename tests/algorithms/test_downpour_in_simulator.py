@@ -7,6 +7,7 @@ import pytest
 from algorithms.digits import Digits, train_in_simulator, train_serially
 
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
+from distbelief.nn import Dense, Network
 from distbelief.optim import Adagrad, FixedRate
 from distbelief.server import Bounded, Compensated, Scaled, Server
 from distbelief.server.messages import HEADER, PUSH, RECORD
@@ -209,3 +210,24 @@ def test_bfloat16_on_the_wire_halves_the_bytes_and_learns_as_well():
     assert rounded.bytes_pushed < 0.52 * native.bytes_pushed
     assert rounded.bytes_fetched < 0.6 * native.bytes_fetched
     assert rounded.accuracy > native.accuracy - 0.015
+
+
+class HeldDigits(Digits):
+    """Replicas hold their parameters in bfloat16."""
+
+    def replica_model(self):
+        layers = [Dense("dense0", 64, self._hidden, "relu"), Dense("dense1", self._hidden, 10)]
+        self.held = Network(layers, max(self._batch, 100), "bfloat16", held="bfloat16")
+        return self.held
+
+
+@pytest.mark.parametrize("n_fetch", [1, 5])
+def test_replicas_that_hold_bfloat16_learn_as_well(n_fetch):
+    settings = {"ranks": 4, "settings": Downpour(n_fetch=n_fetch, n_push=n_fetch), "stop": Stop(epochs=6)}
+    problem, rule = HeldDigits(dtype="bfloat16"), Adagrad(rate=0.05)
+    outcomes, _, _ = train_in_simulator(problem, rule, **settings)
+    truth, _, _ = train_in_simulator(Digits(), rule, **settings)
+    assert problem.held.held == np.uint16
+    assert outcomes[0].parameters.flat.dtype == np.float32  # the masters
+    assert truth[0].evaluation.accuracy > 0.9
+    assert abs(outcomes[0].evaluation.accuracy - truth[0].evaluation.accuracy) <= 0.015

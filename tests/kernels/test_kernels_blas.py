@@ -47,7 +47,7 @@ def blas(request):
 
 # Matrices of a million numbers: multiplied in blocks, their rows whole lines of the cache or not.
 @pytest.mark.parametrize("inputs", [1040, 1027])
-@pytest.mark.parametrize("n", [1, 37])
+@pytest.mark.parametrize("n", [1, 37, 250])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_products_with_large_matrices_are_numpys(threads, blas, inputs, n, dtype):
     outputs, random = 1031, np.random.default_rng([inputs, n])

@@ -1,11 +1,12 @@
 """Networks that compute in bfloat16: their gradient beside float32's, their memory, and what they learn."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from distbelief.kernels import widen
+from distbelief.kernels import use_amx, use_gemm16, widen
 from distbelief.nn import LOSSES, Arena, Network, build
 from distbelief.nn.specs import ConvolutionSpec, DenseSpec, LocalSpec, PoolSpec
 from distbelief.processor import mkl, prepare
@@ -118,21 +119,28 @@ def test_what_cannot_be_held_in_bfloat16_is_refused():
         a_network(DENSE, "float32", held="bfloat16")
 
 
-@pytest.mark.skipif(mkl.library() is None, reason="MKL is not installed")
+@pytest.mark.parametrize("way", ["mkl", "amx"])
 @networks
-def test_mkls_products_and_widened_ones_give_the_same_but_for_the_order_of_sums(described):
-    from distbelief.kernels import use_gemm16
-
+def test_products_of_bfloat16_and_widened_ones_give_the_same_but_for_the_order_of_sums(described, way):
+    if way == "mkl" and mkl.library() is None:
+        pytest.skip("MKL is not installed")
+    if way == "amx" and not use_amx():
+        pytest.skip("no AMX")
+    use_amx(False)
     widened = a_network(described, "bfloat16")
     _, gradient = gradient_of(widened, a_batch(widened, 32))
-    use_gemm16(mkl.address("cblas_gemm_bf16bf16f32"))
     try:
-        by_mkl = a_network(described, "bfloat16")
-        _, other = gradient_of(by_mkl, a_batch(by_mkl, 32))
+        if way == "mkl":
+            use_gemm16(mkl.address("cblas_gemm_bf16bf16f32"))
+        else:
+            use_amx()
+        other = a_network(described, "bfloat16")
+        _, theirs = gradient_of(other, a_batch(other, 32))
     finally:
+        use_amx(False)
         use_gemm16()
     # Where a sum's last place decides a rounding to bfloat16, that number moves by 2^-8 of itself.
-    assert np.linalg.norm(other.flat - gradient.flat) < 2.0**-10 * np.linalg.norm(gradient.flat)
+    assert np.linalg.norm(theirs.flat - gradient.flat) < 2.0**-10 * np.linalg.norm(gradient.flat)
 
 
 def test_a_network_learns_digits_as_well_as_in_float32(digits):
@@ -155,12 +163,18 @@ def test_a_network_learns_digits_as_well_as_in_float32(digits):
 
 
 def test_what_is_lacking_is_said_in_one_line(monkeypatch):
+    import distbelief.processor.prepare  # noqa: F401: the package has a function of this name
     from distbelief.processor import cpu
 
+    module = sys.modules["distbelief.processor.prepare"]
+    monkeypatch.setattr(module, "use_amx", lambda wanted=True: False)
     monkeypatch.setattr(cpu, "features", lambda: {"avx2"})
     words = prepare(dtype="bfloat16")
     assert words.startswith("bfloat16: this CPU has neither amx_bf16 nor avx512_bf16; ") and "\n" not in words
     assert prepare(dtype="float32") is None
-    monkeypatch.setattr(cpu, "features", lambda: {"amx_bf16"})
+    monkeypatch.setattr(cpu, "features", lambda: {"avx512_bf16"})
     monkeypatch.setattr(mkl, "library", lambda: None)
     assert "MKL is not installed" in prepare(dtype="bfloat16")
+    monkeypatch.setattr(module, "use_amx", lambda wanted=True: wanted)
+    assert prepare(dtype="bfloat16") is None  # by AMX, in kernels of ours
+    assert prepare(dtype="float32") is None

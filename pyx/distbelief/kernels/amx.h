@@ -315,7 +315,7 @@ AMX_CODE static inline void amx_to_inputs(const uint16_t *w, ptrdiff_t ldw, cons
                     AMX_BARRIER();
                     for (ptrdiff_t l = 0; l < batch; l += AMX_SIDE) {
                         const uint16_t *small = b + (j + l) / AMX_SIDE * stride + AMX_SIDE * k;
-                        float *here = sums + side * AMX_BATCH + l * AMX_SIDE;
+                        float *here = sums + side * amx_up(batch) + l * AMX_SIDE;
                         if (k)
                             amx_load_sums(here);
                         else

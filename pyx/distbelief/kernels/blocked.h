@@ -1,21 +1,34 @@
-/* Products of dense layers in blocks that stay in the caches, for what a BLAS measures slow at: a large result that is
-   written once (the gradient by the weights), and sums down the columns of a large matrix (the one by the inputs).
+/* Products of dense layers in blocks that stay in the caches, for what a BLAS measures slow at: a large matrix times a
+   small one (forward), a large result that is written once (the gradient by the weights), and sums down the columns of a
+   large matrix (the one by the inputs).
 
    Included by blocked.pxd once per float type, after product.h, with REAL and NAME. Blocks lie on the stack. */
 
 #ifndef DISTBELIEF_BLOCKED_H
 #define DISTBELIEF_BLOCKED_H
 
+#define ROW_INNER 256   /* numbers of W that a block sums over, where they lie in a row, */
+#define COLUMN_INNER 64 /* and in a column */
 #define BLOCK_ROWS 192  /* of a block of W, a multiple of all tiles' heights */
-#define BLOCK_INNER 128 /* rows of W that a block takes part of */
+#define SUMS (655360 / (ptrdiff_t)sizeof(REAL)) /* that stay in the second cache */
 #define STRIP (2 * VECTOR_BYTES / (ptrdiff_t)sizeof(REAL)) /* columns of a result: two registers */
-#define LONGEST 512     /* batch that NAME(outer_product) takes */
+#define NARROW 256      /* columns of a result that NAME(row_product) and NAME(column_product) take, */
+#define LONGEST 512     /* and batch that NAME(outer_product) does */
 
-/* Where it was measured: with the registers of AVX2. Baseline builds lack those that a BLAS finds at run time. */
-#if defined(__AVX2__) && !defined(__AVX512F__)
-#define BLOCKED_FASTER 1
+/* Where it was measured that they are faster than what: with the registers of AVX2, and of AVX-512. Baseline builds lack
+   those that a BLAS finds at run time. */
+#if defined(__AVX512F__)
+#define FAST_COLUMNS 1
+#define FAST_OUTER(openblas) 1
+#define FAST_ROWS(openblas) (openblas)
+#elif defined(__AVX2__)
+#define FAST_COLUMNS 1
+#define FAST_OUTER(openblas) (!(openblas))
+#define FAST_ROWS(openblas) 0
 #else
-#define BLOCKED_FASTER 0
+#define FAST_COLUMNS 0
+#define FAST_OUTER(openblas) 0
+#define FAST_ROWS(openblas) 0
 #endif
 
 #endif
@@ -26,24 +39,52 @@ static void NAME(pack)(const REAL *from, ptrdiff_t rows, ptrdiff_t columns, ptrd
         for (ptrdiff_t j = 0; j < columns; j++) to[k * ldto + j] = from[k * ld + j];
 }
 
-/* c[i, j] = sum over k < inner of w[k, i] b[k, j], for i < rows, j < columns; w's rows are ldw apart, b and c dense.
-   Blocks of w side by side follow each other: what is far apart in memory is visited once. */
+/* c[i, j] = sum over k < inner of w[i, k] b[k, j], for i < rows, j < columns <= NARROW; all dense. */
+static void NAME(row_product)(const REAL *w, const REAL *b, REAL *c, ptrdiff_t rows, ptrdiff_t columns,
+                              ptrdiff_t inner) {
+    _Alignas(CACHE_LINE) REAL strips[ROW_INNER * NARROW];
+    for (ptrdiff_t k = 0; k < inner; k += ROW_INNER) {
+        Product p = {.outer = 1, .a_i = inner, .a_k = 1, .b_k = STRIP, .c_i = columns, .add = k > 0};
+        p.inner = inner - k < ROW_INNER ? inner - k : ROW_INNER;
+        for (ptrdiff_t j = 0; j < columns; j += STRIP)
+            NAME(pack)(b + k * columns + j, p.inner, columns - j < STRIP ? columns - j : STRIP, columns,
+                       strips + j * ROW_INNER, STRIP);
+        for (ptrdiff_t i = 0; i < rows; i += BLOCK_ROWS)
+            for (ptrdiff_t j = 0; j < columns; j += STRIP) {
+                p.rows = rows - i < BLOCK_ROWS ? rows - i : BLOCK_ROWS;
+                p.columns = columns - j < STRIP ? columns - j : STRIP;
+                NAME(product)(&p, w + i * inner + k, strips + j * ROW_INNER, c + i * columns + j);
+            }
+    }
+}
+
+/* c[i, j] = sum over k < inner of w[k, i] b[k, j], for i < rows, j < columns <= NARROW; w's rows are ldw apart, b and c
+   dense. Computed is the transpose, so that vectors of w are loaded where they lie, a strip of its columns at a time,
+   while the next strip is called: no hardware sees a pattern in lines so far apart. */
 static void NAME(column_product)(const REAL *w, ptrdiff_t ldw, const REAL *b, REAL *c, ptrdiff_t rows,
                                  ptrdiff_t columns, ptrdiff_t inner) {
-    _Alignas(CACHE_LINE) REAL block[BLOCK_INNER * BLOCK_ROWS];
-    _Alignas(CACHE_LINE) REAL strip[BLOCK_INNER * STRIP];
-    for (ptrdiff_t k = 0; k < inner; k += BLOCK_INNER)
-        for (ptrdiff_t i = 0; i < rows; i += BLOCK_ROWS) {
-            Product p = {.outer = 1, .a_i = 1, .a_k = BLOCK_ROWS, .b_k = STRIP, .c_i = columns, .add = k > 0};
-            p.rows = rows - i < BLOCK_ROWS ? rows - i : BLOCK_ROWS;
-            p.inner = inner - k < BLOCK_INNER ? inner - k : BLOCK_INNER;
-            NAME(pack)(w + k * ldw + i, p.inner, p.rows, ldw, block, BLOCK_ROWS);
-            for (ptrdiff_t j = 0; j < columns; j += STRIP) {
-                p.columns = columns - j < STRIP ? columns - j : STRIP;
-                NAME(pack)(b + k * columns + j, p.inner, p.columns, columns, strip, STRIP);
-                NAME(product)(&p, block, strip, c + i * columns + j);
+    _Alignas(CACHE_LINE) REAL sums[SUMS];
+    const ptrdiff_t most = SUMS / columns / STRIP * STRIP;
+    for (ptrdiff_t i = 0; i < rows; i += most) {
+        const ptrdiff_t wide = rows - i < most ? rows - i : most;
+        for (ptrdiff_t k = 0; k < inner; k += COLUMN_INNER) {
+            Product p = {.rows = columns, .outer = 1, .a_i = 1, .a_k = columns, .b_k = ldw, .c_i = STRIP, .add = k > 0};
+            p.inner = inner - k < COLUMN_INNER ? inner - k : COLUMN_INNER;
+            for (ptrdiff_t s = 0; s < wide; s += STRIP) {
+                const int beside = s + STRIP < wide;
+                const ptrdiff_t below = inner - k - COLUMN_INNER;
+                const REAL *next = w + (beside ? k * ldw + i + s + STRIP : (k + COLUMN_INNER) * ldw + i);
+                for (ptrdiff_t q = 0; q < (beside ? p.inner : below < COLUMN_INNER ? below : COLUMN_INNER); q++)
+                    for (ptrdiff_t line = 0; line < STRIP; line += CACHE_LINE / sizeof(REAL))
+                        __builtin_prefetch(next + q * ldw + line, 0, 2);
+                p.columns = wide - s < STRIP ? wide - s : STRIP;
+                NAME(product)(&p, b + k * columns, w + k * ldw + i + s, sums + s * columns);
             }
         }
+        for (ptrdiff_t s = 0; s < wide; s++)
+            for (ptrdiff_t j = 0; j < columns; j++)
+                c[(i + s) * columns + j] = sums[s / STRIP * STRIP * columns + j * STRIP + s % STRIP];
+    }
 }
 
 /* c[i, j] = sum over k < inner of a[i, k] b[j, k], for i < rows, j < columns; all dense; inner <= LONGEST. */

@@ -9,7 +9,7 @@ from cython.parallel cimport prange
 
 from distbelief.kernels.activation cimport LINEAR, RELU, SIGMOID, TANH, activate, derive
 from distbelief.kernels.blas cimport gemm
-from distbelief.kernels.blocked cimport column_product, outer_product
+from distbelief.kernels.blocked cimport column_product, outer_product, row_product
 from distbelief.kernels.real cimport real
 from distbelief.kernels.threads cimport band_start, shares_of
 
@@ -22,8 +22,7 @@ cdef void _forward(const real *w, const real *b, const real *x, int activation, 
     cdef Py_ssize_t o
     if outputs == 0:
         return
-    gemm[real](b'n', b'n', <int>outputs, <int>n, <int>inputs, <real *>w, <int>inputs, <real *>x, <int>n, 0,
-               y, <int>n)
+    row_product[real](w, x, y, outputs, n, inputs)
     for o in range(outputs):
         activate(y + o * n, b[o], n, activation)
 
@@ -111,6 +110,8 @@ cdef void _product(bint transpose_a, bint transpose_b, const real *a, Py_ssize_t
         column_product[real](a, lda, b, out, rows, columns, inner)
     elif transpose_b and not transpose_a:
         outer_product[real](a, b, out, rows, columns, inner)
+    elif not transpose_a:
+        row_product[real](a, b, out, rows, columns, inner)
     else:
-        gemm[real](b't' if transpose_a else b'n', b't' if transpose_b else b'n', <int>rows, <int>columns, <int>inner,
+        gemm[real](b't', b't', <int>rows, <int>columns, <int>inner,
                    <real *>a, <int>lda, <real *>b, <int>ldb, 0, out, <int>columns)
