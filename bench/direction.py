@@ -3,9 +3,10 @@
 The real method runs on a quadratic, its vectors on S shards, each a process of its own, or in this one process. For
 each direction with a full history two messages are timed: the newest pair and the new dot products; the combination and
 the first trial. Each of their commands must read every vector that it names once and write its target once; how often
-lines travel besides, for caches that fetch what they are about to overwrite, is not counted. After each evaluation the
-same vectors are copied and read (a BLAS dot product), so that all see the same moods of the machine: the faster of the
-two is the memory's bandwidth. All by one thread where the vectors lie, and seconds are those that it had a core: who
+lines travel besides, for caches that fetch what they are about to overwrite, is not counted. After each evaluation other
+vectors are copied and read (a BLAS dot product), so that all see the same moods of the machine: the faster of the two is
+the memory's bandwidth. Each of these is touched once an evaluation, so that the last cache has it no sooner than those
+of the method. All by one thread where the vectors lie, and seconds are those that it had a core: who
 else wants it says nothing of the memory. On several shards the row is that of the one that did worst by its own memory.
 """
 
@@ -29,7 +30,8 @@ from distbelief.server import Placement
 from distbelief.server.program import vectors_moved
 from distbelief.server.vectors import VectorService
 
-CURVATURES, SPARE = "curvatures", "spare"  # vectors of the objective and of the copy
+CURVATURES = "curvatures"  # of the objective
+COPIED, COPY, READ, READ_TOO = SPARE = "copied", "copy", "read", "read too"
 TIMEOUT = 120.0
 TOLD = 50  # tag
 DTYPE = np.dtype(np.float32)
@@ -76,10 +78,10 @@ class Here(Timed):
         answers = super().run(commands)
         if any(isinstance(command, Multiply) for command in commands):
             began = time.thread_time()
-            to, source = self._vectors[SPARE], self._vectors[CURVATURES]
+            source, to, *read = (self._vectors[name] for name in SPARE)
             moved = 2 * to.nbytes
             self._copy.append(moved / _seconds(lambda: np.copyto(to, source)))
-            self._read.append(moved / _seconds(lambda: np.dot(to, source)))
+            self._read.append(moved / _seconds(lambda: np.dot(*read)))
             self.inside += time.thread_time() - began
         return answers
 
@@ -89,14 +91,14 @@ class Here(Timed):
         seconds = statistics.median(seconds for seconds, _, _ in self.directions)
         _, moved, messages = self.directions[-1]
         memory = statistics.median(self._copy), statistics.median(self._read)
-        return np.array([seconds, moved, messages, self._vectors[SPARE].nbytes, len(self.directions), *memory])
+        return np.array([seconds, moved, messages, self._vectors[COPY].nbytes, len(self.directions), *memory])
 
 
 def measure(endpoint: Endpoint | None, arguments: argparse.Namespace) -> dict | None:
     """On rank 0 the coordinator, on each other rank a shard; without `endpoint` all in this process."""
     use_threads(1)
     method = LBFGS(history=arguments.history)
-    names = (*method.vectors, CURVATURES, SPARE)
+    names = (*method.vectors, CURVATURES, *SPARE)
     placement = Placement(arguments.size, 1 if endpoint is None else arguments.shards)
     if endpoint is None:
         here = Here(Vectors(names, arguments.size, DTYPE), arguments.history)
@@ -132,6 +134,8 @@ def _fill(here: Here, placement: Placement, shard: int) -> None:
     start, stop = placement.intervals[shard]
     here[CURVATURES][:] = np.geomspace(1, 1e4, placement.size)[start:stop]
     here[PARAMETERS][:] = 1
+    for name in SPARE:
+        here[name][:] = 1  # pages of their own
 
 
 def _minimise(method: LBFGS, space: Space, arguments: argparse.Namespace, others: Callable[[], float]) -> dict:

@@ -12,19 +12,44 @@ from libc.stdlib cimport free, malloc
 
 from distbelief.kernels.real cimport real
 
-# The vector type of GCC and Clang: no compiler vectorises a sum whose order it must keep. To Cython it is a double.
+# The vector types of GCC and Clang, a register wide: no compiler vectorises a sum whose order it must keep, and with
+# AVX-512 none takes the whole width of its own accord. To Cython a vector is a double.
 cdef extern from *:
     """
-    typedef double four __attribute__((vector_size(32)));
-    #define FOUR(p) ((four){(p)[0], (p)[1], (p)[2], (p)[3]})
-    #define SUM(v) (((v)[0] + (v)[1]) + ((v)[2] + (v)[3]))
-    static const four ZERO = {0};
+    #ifdef __AVX512F__
+    #include <immintrin.h>
+    enum { LANES = 8 };
+    #define WIDEN(v) ((lanes)_mm512_cvtps_pd((__m256)(v))) /* GCC converts by halves */
+    #define NARROW(v) ((floats)_mm512_cvtpd_ps((__m512d)(v)))
+    #else
+    enum { LANES = 4 };
+    #define WIDEN(v) __builtin_convertvector(v, lanes)
+    #define NARROW(v) __builtin_convertvector(v, floats)
+    #endif
+    typedef double lanes __attribute__((vector_size(8 * LANES)));
+    typedef float floats __attribute__((vector_size(4 * LANES)));
+    typedef double lanes_anywhere __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
+    typedef float floats_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+    #define LOAD_floats(p) WIDEN(*(const floats_anywhere *)(p))
+    #define LOAD_doubles(p) (*(const lanes_anywhere *)(p))
+    #define STORE_floats(p, v) (*(floats_anywhere *)(p) = NARROW(v))
+    #define STORE_doubles(p, v) (*(lanes_anywhere *)(p) = (v))
+    static inline double SUM(lanes v) {
+        double sum = 0;
+        for (int i = 0; i < LANES; i++) sum += v[i];
+        return sum;
+    }
+    static const lanes ZERO = {0};
     """
-    ctypedef double four
-    four FOUR_floats "FOUR" (const float *) noexcept nogil
-    four FOUR_doubles "FOUR" (const double *) noexcept nogil
-    double SUM(four) noexcept nogil
-    four ZERO
+    ctypedef double lanes
+    enum:
+        LANES
+    lanes LOAD_floats(const float *) noexcept nogil
+    lanes LOAD_doubles(const double *) noexcept nogil
+    void STORE_floats(float *, lanes) noexcept nogil
+    void STORE_doubles(double *, lanes) noexcept nogil
+    double SUM(lanes) noexcept nogil
+    lanes ZERO
 
 cdef enum:
     BLOCK = 8192  # elements that a sweep reads of one vector before it turns to the next: long enough to prefetch well
@@ -33,31 +58,48 @@ cdef enum:
     CHUNK = 1 << 18  # elements that one thread takes at a time
 
 
-cdef inline four _widen(const real *p) noexcept nogil:
+cdef inline lanes _load(const real *p) noexcept nogil:
     if real is float:
-        return FOUR_floats(p)
+        return LOAD_floats(p)
     else:
-        return FOUR_doubles(p)
+        return LOAD_doubles(p)
+
+
+cdef inline void _store(real *p, lanes v) noexcept nogil:
+    if real is float:
+        STORE_floats(p, v)
+    else:
+        STORE_doubles(p, v)
 
 
 cdef void _tile(const double *rows, const real *w, const real *x, const real *y, const real *z, Py_ssize_t size,
                 double *out) noexcept nogil:
-    """out[r, c] = rows[r] . columns[c], 2 by 4. rows: BLOCK apart; columns: w, x, y, z; size: a multiple of 4."""
-    cdef four aw = ZERO, ax = ZERO, ay = ZERO, az = ZERO, bw = ZERO, bx = ZERO, by = ZERO, bz = ZERO, a, b, v
+    """out[r, c] = rows[r] . columns[c], 2 by 4. rows: BLOCK apart; columns: w, x, y, z; size: a multiple of LANES."""
+    cdef lanes aw = ZERO, ax = ZERO, ay = ZERO, az = ZERO, bw = ZERO, bx = ZERO, by = ZERO, bz = ZERO, a, b, v
     cdef Py_ssize_t i = 0
     while i < size:
-        a, b = FOUR_doubles(rows + i), FOUR_doubles(rows + BLOCK + i)
-        v = _widen[real](w + i)
+        a, b = LOAD_doubles(rows + i), LOAD_doubles(rows + BLOCK + i)
+        v = _load[real](w + i)
         aw, bw = aw + a * v, bw + b * v
-        v = _widen[real](x + i)
+        v = _load[real](x + i)
         ax, bx = ax + a * v, bx + b * v
-        v = _widen[real](y + i)
+        v = _load[real](y + i)
         ay, by = ay + a * v, by + b * v
-        v = _widen[real](z + i)
+        v = _load[real](z + i)
         az, bz = az + a * v, bz + b * v
-        i = i + 4
+        i = i + LANES
     out[0], out[1], out[2], out[3] = SUM(aw), SUM(ax), SUM(ay), SUM(az)
     out[4], out[5], out[6], out[7] = SUM(bw), SUM(bx), SUM(by), SUM(bz)
+
+
+cdef void _widen(const real *values, Py_ssize_t size, double *out) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while i + LANES <= size:
+        STORE_doubles(out + i, _load[real](values + i))
+        i = i + LANES
+    while i < size:
+        out[i] = <double>values[i]
+        i = i + 1
 
 
 cdef void _gram_chunk(const real **rows, Py_ssize_t n_rows, const real **columns, Py_ssize_t n_columns,
@@ -70,12 +112,11 @@ cdef void _gram_chunk(const real **rows, Py_ssize_t n_rows, const real **columns
     for block in range((last - first + BLOCK - 1) // BLOCK):
         start = first + block * BLOCK
         size = min(<Py_ssize_t>BLOCK, last - start)
-        whole = size - size % 4
+        whole = size - size % LANES
         for r in range(0, n_rows, 2):
             for i in range(ROWS):
                 x[0] = rows[min(r + i, n_rows - 1)] + start
-                for k in range(size):
-                    widened[i * BLOCK + k] = <double>x[0][k]
+                _widen[real](x[0], size, widened + i * BLOCK)
             for c in range(0, n_columns, 4):
                 for j in range(COLUMNS):
                     x[j] = columns[min(c + j, n_columns - 1)] + start
@@ -87,36 +128,54 @@ cdef void _gram_chunk(const real **rows, Py_ssize_t n_rows, const real **columns
                         out[(r + i) * n_columns + c + j] += products[i * COLUMNS + j]
 
 
+cdef void _add(const real *v, double a, Py_ssize_t size, double *total) noexcept nogil:
+    """total += a v."""
+    cdef Py_ssize_t i
+    for i in range(size):
+        total[i] += a * v[i]
+
+
+cdef void _add_four(const real **vectors, const double *coefficients, Py_ssize_t start, Py_ssize_t size,
+                    double *total) noexcept nogil:
+    """total += the sum of coefficients[k] vectors[k][start:] for k < 4; size: a multiple of LANES."""
+    cdef double a = coefficients[0], b = coefficients[1], c = coefficients[2], d = coefficients[3]
+    cdef const real *v = vectors[0] + start
+    cdef const real *w = vectors[1] + start
+    cdef const real *x = vectors[2] + start
+    cdef const real *y = vectors[3] + start
+    cdef lanes sum
+    cdef Py_ssize_t i = 0
+    while i < size:
+        sum = (a * _load[real](v + i) + b * _load[real](w + i)) + (c * _load[real](x + i) + d * _load[real](y + i))
+        STORE_doubles(total + i, LOAD_doubles(total + i) + sum)
+        i = i + LANES
+
+
 cdef void _combine_chunk(const real **vectors, const double *coefficients, Py_ssize_t count,
                          Py_ssize_t first, Py_ssize_t last, real *target) noexcept nogil:
     """target = sum of coefficients[i] vectors[i] over first..last."""
     cdef double total[BLOCK]
-    cdef double a, b, c, d
-    cdef const real *v
-    cdef const real *w
-    cdef const real *x
-    cdef const real *y
     cdef Py_ssize_t step = BLOCK if count > 4 else BLOCK // 8  # few vectors: the sums stay in the first-level cache
-    cdef Py_ssize_t block, start, size, i, k
+    cdef Py_ssize_t block, start, size, whole, i, j, k
     for block in range((last - first + step - 1) // step):
         start = first + block * step
         size = min(step, last - start)
+        whole = size - size % LANES
         for i in range(size):
             total[i] = 0
         k = 0
         while k + 4 <= count:
-            a, b, c, d = coefficients[k], coefficients[k + 1], coefficients[k + 2], coefficients[k + 3]
-            v, w, x, y = vectors[k] + start, vectors[k + 1] + start, vectors[k + 2] + start, vectors[k + 3] + start
-            for i in range(size):
-                total[i] += (a * v[i] + b * w[i]) + (c * x[i] + d * y[i])
+            _add_four[real](vectors + k, coefficients + k, start, whole, total)
+            for j in range(k, k + 4):
+                _add[real](vectors[j] + start + whole, coefficients[j], size - whole, total + whole)
             k = k + 4
-        while k < count:
-            a = coefficients[k]
-            v = vectors[k] + start
-            for i in range(size):
-                total[i] += a * v[i]
-            k = k + 1
-        for i in range(size):
+        for j in range(k, count):
+            _add[real](vectors[j] + start, coefficients[j], size, total)
+        i = 0
+        while i < whole:
+            _store[real](target + start + i, LOAD_doubles(total + i))
+            i = i + LANES
+        for i in range(whole, size):
             target[start + i] = <real>total[i]
 
 
