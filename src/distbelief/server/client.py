@@ -134,12 +134,19 @@ class Client:
         Raises DeadlineExpired if the shards do not answer.
         """
         installed = []
+        lacking = rate != 0 and (accrued is not None or bool(self._pushes))  # perhaps
         for number in fetch.missing_among(numbers):
-            if wait:
-                self._wait_for_piece(fetch, number)
-            if wait or fetch.ready(number):
-                self._install(fetch, number, parameters, accrued, rate)
-                installed.append(number)
+            here = self.pieces[number].of(parameters)
+            straight = not (lacking or fetch.asked_for(number)) and self._reader.straight(number, here, wait)
+            if wait or straight:
+                self._wait_for_piece(fetch, number, here if straight else None)
+            if straight:
+                fetch.take(number)
+            elif wait or fetch.ready(number):
+                self._install(fetch, number, here, accrued, rate)
+            else:
+                continue
+            installed.append(number)
         if not fetch.missing:
             self._fetch = None
             self._forget()
@@ -270,10 +277,9 @@ class Client:
                 if push.sequence == said["sequence"][0]:
                     push.applied[self._shards.index(envelope.source)] = True
 
-    def _install(self, fetch: Fetch, number: int, parameters, accrued, rate: float) -> None:
+    def _install(self, fetch: Fetch, number: int, here: np.ndarray, accrued, rate: float) -> None:
         values, mark = fetch.take(number)
         piece = self.pieces[number]
-        here = piece.of(parameters)
         lacking = [piece.of(push.gradient) for push in self._pushes if not 0 < push.marks[number] <= mark]
         lacking += [] if accrued is None else [piece.of(accrued)]
         lacking = lacking if rate else []
@@ -287,8 +293,8 @@ class Client:
             sgd(here, gradient, rate)
         self._reader.give_back(values)
 
-    def _wait_for_piece(self, fetch: Fetch, number: int) -> None:
-        if not fetch.ready(number):
+    def _wait_for_piece(self, fetch: Fetch, number: int, into: np.ndarray | None) -> None:
+        if not fetch.ready(number, into):
             began = self._endpoint.clock()
             fetch.wait(number, self._timeout)
             self.seconds_fetching += self._endpoint.clock() - began

@@ -42,6 +42,7 @@ class Reader:
         self._client = client
         self._longest = max(piece.size for piece in pieces)
         self._spare: list[np.ndarray] = []  # buffers of _longest elements
+        self._at_once: set[int] = set()
 
     def records(self, into: np.ndarray, shards: Sequence[int]) -> list[Request]:
         """Start reading what some shards say of themselves: RECORD, [shards]."""
@@ -70,6 +71,15 @@ class Reader:
         place += (piece.start - self._starts[piece.shard]) * self._wire.itemsize
         self.bytes += into.nbytes
         return self._window.get(into, self._ranks[piece.shard], place)
+
+    def was_there_at_once(self, number: int) -> None:
+        """A piece was there as soon as it was asked for."""
+        self._at_once.add(self.pieces[number].shard)
+
+    def straight(self, number: int, into: np.ndarray, wait: bool) -> bool:
+        """Whether the values of a piece can be read to where they belong. `wait`: for however long they take; else only
+        where a piece of the same shard has been there at once, as from the memory of the same node."""
+        return into.dtype == self._wire and (wait or self.pieces[number].shard in self._at_once)
 
     def buffer(self, number: int) -> np.ndarray:
         """A buffer for a piece. The one that was given back last, as that is in the cache."""
@@ -128,12 +138,23 @@ class Fetch:
             if self.ready(number):
                 break
 
-    def ready(self, number: int) -> bool:
-        """Whether a missing piece is there; asks for it, if nobody has, or again, if it was torn. Never blocks."""
-        if number not in self._asked:
-            self._asked[number] = _Asked(self._reader, number, self._reader.buffer(number))
+    def asked_for(self, number: int) -> bool:
+        """Whether a missing piece is on its way, or there."""
+        return number in self._asked
+
+    def ready(self, number: int, into: np.ndarray | None = None) -> bool:
+        """Whether a missing piece is there; asks for it, if nobody has, or again, if it was torn. Never blocks.
+
+        `into`: where to read it, if nobody has asked; None: into a buffer.
+        """
+        fresh = number not in self._asked
+        if fresh:
+            buffer = self._reader.buffer(number) if into is None else into
+            self._asked[number] = _Asked(self._reader, number, buffer)
         asked = self._asked[number]
         if not asked.ready and all([request.done() for request in asked.requests]):
+            if fresh:
+                self._reader.was_there_at_once(number)
             if asked.torn(self._own(number)):
                 self._asked[number] = _Asked(self._reader, number, asked.values)
             else:
@@ -141,7 +162,7 @@ class Fetch:
         return asked.ready
 
     def wait(self, number: int, timeout: float) -> None:
-        """Wait until a missing piece is there; DeadlineExpired if it does not come."""
+        """Wait until a missing piece is there that was asked for; DeadlineExpired if it does not come."""
         endpoint, shard = self._reader.endpoint, self._reader.shard_of(number)
         end = endpoint.clock() + timeout
         asked = None
@@ -158,6 +179,7 @@ class Fetch:
     def wait_all(self, timeout: float) -> None:
         """Wait until all missing pieces are there."""
         for number in self.missing:
+            self.ready(number)
             self.wait(number, timeout)
 
     def missing_among(self, numbers: Iterable[int] | None) -> list[int]:
@@ -165,7 +187,7 @@ class Fetch:
         return [number for number in (self.missing if numbers is None else numbers) if number in self.missing]
 
     def take(self, number: int) -> tuple[np.ndarray, int]:
-        """The values of a piece that is there, and the mark that they stand for; `give_back` them."""
+        """The values of a piece that is there, and the mark that they stand for; `give_back` them, if in a buffer."""
         del self.missing[number]
         asked = self._asked.pop(number)
         return asked.values, int(asked.applied[0])
