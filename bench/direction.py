@@ -3,10 +3,10 @@
 The real method runs on a quadratic, its vectors on S shards, each a process of its own, or in this one process. For
 each direction with a full history two messages are timed: the newest pair and the new dot products; the combination and
 the first trial. Each of their commands must read every vector that it names once and write its target once; how often
-lines travel besides, for caches that fetch what they are about to overwrite, is not counted. After each evaluation other
-vectors are copied and read (a BLAS dot product), so that all see the same moods of the machine: the faster of the two is
-the memory's bandwidth. Each of these is touched once an evaluation, so that the last cache has it no sooner than those
-of the method. All by one thread where the vectors lie, and seconds are those that it had a core: who
+lines travel besides, for caches that fetch what they are about to overwrite, is not counted. After each evaluation
+other vectors are copied and read (a BLAS dot product), so that all see the same moods of the machine: the faster of the
+two is the memory's bandwidth. Each of these is touched once an evaluation, so that the last cache has it no sooner than
+those of the method. All by one thread where the vectors lie, and seconds are those that it had a core: who
 else wants it says nothing of the memory. On several shards the row is that of the one that did worst by its own memory.
 """
 

@@ -5,7 +5,9 @@
 
 In bfloat16 parameters are held in it, as those of a replica are whose masters are on the shards; `rounding`: the same
 step from float32 parameters, rounded once a step; `MKL's products`: the same step by MKL, where ours are by AMX and it
-is installed. Rivals take turns; figures are medians. `products`: the matrix products of the dense layers and nothing else, on the
+is installed.
+
+Rivals take turns; figures are medians. `products`: the matrix products of the dense layers and nothing else, on the
 same arrays. `--against torch` takes the best that PyTorch has for the type: float32, or for bfloat16 the faster of
 autocast and a model held in bfloat16; all have the same parameters and minibatch, and their losses must agree.
 `--against one-thread`: the same step on one thread.

@@ -130,8 +130,9 @@ def test_the_model_of_a_replica_holds_what_it_computes_with(files):
         experiment = an_experiment(files, network={"dtype": dtype})
         assert experiment.replica_model().held == held
         assert experiment.model().held == {"bfloat16": np.float32}.get(dtype, dtype)
-    filters = {"inputs": [1, 2, 1], "layers": [{"kind": "convolution", "maps": 2, "window": 1}, DENSE | {"outputs": CLASSES}]}
-    assert an_experiment(files, network=filters | {"dtype": "bfloat16"}).replica_model().held == np.float32
+    layers = [{"kind": "convolution", "maps": 2, "window": 1}, DENSE | {"outputs": CLASSES}]
+    filters = {"inputs": [1, 2, 1], "layers": layers, "dtype": "bfloat16"}
+    assert an_experiment(files, network=filters).replica_model().held == np.float32
 
 
 @pytest.mark.parametrize(("batch", "evaluation"), [(8, 5), (5, 8)])

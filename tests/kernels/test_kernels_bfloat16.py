@@ -55,7 +55,7 @@ def test_widen_is_exact():
 def test_what_rounding_loses_is_carried_over():
     """A thousand pushes of numbers too fine for bfloat16: the sum that arrives is right to one rounding."""
     rng = np.random.default_rng(0)
-    carry, out, back = np.zeros(50, np.float32), np.empty(50, np.uint16), np.empty(50, np.float32)
+    carry, out, back = np.zeros(50, np.uint16), np.empty(50, np.uint16), np.empty(50, np.float32)
     sent, arrived, plain = np.zeros(50), np.zeros(50), np.zeros(50)
     for _ in range(1000):
         values = (1 + 0.001 * rng.standard_normal(50)).astype(np.float32)

@@ -163,10 +163,9 @@ def test_a_network_learns_digits_as_well_as_in_float32(digits):
 
 
 def test_what_is_lacking_is_said_in_one_line(monkeypatch):
-    import distbelief.processor.prepare  # noqa: F401: the package has a function of this name
     from distbelief.processor import cpu
 
-    module = sys.modules["distbelief.processor.prepare"]
+    module = sys.modules[prepare.__module__]  # of the same name as the function
     monkeypatch.setattr(module, "use_amx", lambda wanted=True: False)
     monkeypatch.setattr(cpu, "features", lambda: {"avx2"})
     words = prepare(dtype="bfloat16")

@@ -1,10 +1,11 @@
 /* Products of bfloat16 matrices with float32 sums by AMX, the tile registers of Intel's servers since 2023.
 
-   A tile is 16 rows of 64 bytes. TDPBF16PS adds to C [16 x 16] float32 the product of A [16 x 32] and B, 32 x 16 numbers
-   that lie in pairs: row p holds (B[2p, j], B[2p + 1, j]) for j = 0..15. Every product here is of a small matrix, the
-   activations of a minibatch, and a large one, W or its gradient. The small one is packed into tiles once (`amx_pack`)
-   and read from the second cache; of W a block that fits the first cache is packed at a time, while the next is called
-   in from memory; the gradient by W is written past the caches.
+   A tile is 16 rows of 64 bytes. TDPBF16PS adds to C [16 x 16] float32 the product of A [16 x 32] and B [32 x 16], whose
+   numbers lie in pairs: row p holds (B[2p, j], B[2p + 1, j]) for j = 0..15. Every product here is of a small matrix,
+   the activations of a minibatch or the gradient by them, and a large one, W or its gradient. The small one is packed
+   into tiles once (`amx_pack`) and read from the second cache. W is read from memory once, and called in before it is
+   needed: in forward its tiles are loaded where they lie, for the gradient by the inputs a block is packed at a time.
+   The gradient by W is written past the caches.
 
    Each function is compiled for AMX whatever the build's own CPU is: ask `amx_permitted` before the first call. */
 
@@ -53,7 +54,7 @@ static inline ptrdiff_t amx_least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a :
 static inline int amx_permitted(void) {
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 24 & 1) || !(d >> 22 & 1)) return 0; /* AMX-TILE, AMX-BF16 */
-    if (!(b >> 16 & 1) || !(b >> 30 & 1) || !(b >> 31 & 1) || !(b >> 17 & 1)) return 0;         /* AVX512 F, BW, VL, DQ */
+    if (!(b >> 16 & 1) || !(b >> 30 & 1) || !(b >> 31 & 1) || !(b >> 17 & 1)) return 0; /* AVX512 F, BW, VL, DQ */
     return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
 }
 
@@ -149,7 +150,8 @@ AMX_INLINE void amx_pack_column_pairs(const uint16_t *from, ptrdiff_t ld, ptrdif
 /* The small operand b [rows, n], rows ldb apart, for a product: `amx_up(rows) * amx_up(n)` numbers, zeros at the edges,
    from a line of the cache on. Its squares follow each other as the product reads them: those with the same n, but for
    the gradient by weights those with the same rows. */
-AMX_CODE static inline void amx_pack(int product, const uint16_t *b, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t ldb, uint16_t *to) {
+AMX_CODE static inline void amx_pack(int product, const uint16_t *b, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t ldb,
+                                     uint16_t *to) {
     const ptrdiff_t down = amx_up(rows) / AMX_SIDE, across = amx_up(n) / AMX_SIDE;
     for (ptrdiff_t r = 0; r < down; r++)
         for (ptrdiff_t c = 0; c < across; c++) {
@@ -339,8 +341,8 @@ AMX_CODE static inline void amx_to_inputs(const uint16_t *w, ptrdiff_t ldw, cons
 
 /* c [rows, columns] = a [rows, n] b', a's rows lda apart. b is packed for AMX_TO_WEIGHTS: columns x n numbers.
    While a square of c is computed, the one before it is written, past the caches. */
-AMX_CODE static inline void amx_to_weights(const uint16_t *a, ptrdiff_t lda, const uint16_t *b, float *c, ptrdiff_t rows,
-                                       ptrdiff_t columns, ptrdiff_t n) {
+AMX_CODE static inline void amx_to_weights(const uint16_t *a, ptrdiff_t lda, const uint16_t *b, float *c,
+                                           ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t n) {
     _Alignas(64) uint16_t panel[AMX_FAR];
     _Alignas(64) float sums[2][AMX_SQUARE];
     const ptrdiff_t stride = amx_up(n) * AMX_SIDE; /* from the squares of 32 columns to the next ones' */

@@ -24,7 +24,7 @@ def use_sgemm(size_t address=0):
 
 
 def use_gemm16(size_t address=0):
-    """Compute bfloat16 products with the cblas_gemm_bf16bf16f32 at `address`, 32-bit integers. 0: widen them for sgemm."""
+    """Compute bfloat16 products with the cblas_gemm_bf16bf16f32 at `address`, 32-bit integers. 0: by sgemm, widened."""
     global gemm16
     gemm16 = <gemm16_pointer><uintptr_t>address
 

@@ -1,6 +1,6 @@
 /* Products of dense layers in blocks that stay in the caches, for what a BLAS measures slow at: a large matrix times a
-   small one (forward), a large result that is written once (the gradient by the weights), and sums down the columns of a
-   large matrix (the one by the inputs).
+   small one (forward), a large result that is written once (the gradient by the weights), and sums down the columns of
+   a large matrix (the one by the inputs).
 
    Included by blocked.pxd once per float type, after product.h, with REAL and NAME. Blocks lie on the stack. */
 
@@ -15,8 +15,8 @@
 #define NARROW 256      /* columns of a result that NAME(row_product) and NAME(column_product) take, */
 #define LONGEST 512     /* and batch that NAME(outer_product) does */
 
-/* Where it was measured that they are faster than what: with the registers of AVX2, and of AVX-512. Baseline builds lack
-   those that a BLAS finds at run time. */
+/* Where it was measured that they are faster than what: with the registers of AVX2, and of AVX-512. Baseline builds
+   lack those that a BLAS finds at run time. */
 #if defined(__AVX512F__)
 #define FAST_COLUMNS 1
 #define FAST_OUTER(openblas) 1

@@ -45,15 +45,15 @@ cdef enum:
 
 cdef inline void row_product(const real *w, const real *b, real *c, Py_ssize_t rows, Py_ssize_t columns,
                              Py_ssize_t inner) noexcept nogil:
-    """C[rows, columns] = W[rows, inner] B[inner, columns]: forward. OpenBLAS's is slower with AVX-512, MKL's is not."""
+    """C[rows, columns] = W[rows, inner] B[inner, columns]: forward. With AVX-512 OpenBLAS's is slower, MKL's is not."""
     if FAST_ROWS(scipys) and rows * inner >= LARGE and columns <= NARROW:
         if real is float:
             _rows_float(w, b, c, rows, columns, inner)
         else:
             _rows_double(w, b, c, rows, columns, inner)
     else:
-        gemm[real](b'n', b'n', <int>rows, <int>columns, <int>inner, <real *>w, <int>inner, <real *>b, <int>columns, 0, c,
-                   <int>columns)
+        gemm[real](b'n', b'n', <int>rows, <int>columns, <int>inner, <real *>w, <int>inner, <real *>b, <int>columns, 0,
+                   c, <int>columns)
 
 
 cdef inline void outer_product(const real *a, const real *b, real *c, Py_ssize_t rows, Py_ssize_t columns,

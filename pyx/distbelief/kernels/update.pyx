@@ -8,15 +8,10 @@ writes the updated parameters to it, rounded to bfloat16.
 from cython.parallel cimport prange
 from libc.math cimport sqrt, sqrtf
 
+from distbelief.kernels.ahead cimport AHEAD, STRIDE, ahead
 from distbelief.kernels.bfloat16 cimport narrow_bits, widen_bits
 from distbelief.kernels.real cimport real
 from distbelief.kernels.threads cimport threads
-
-cdef extern from *:
-    """
-    #define distbelief_ahead(place) __builtin_prefetch(place, 1)
-    """
-    void ahead "distbelief_ahead"(const void *place) noexcept nogil
 
 ctypedef unsigned short unsigned_short
 
@@ -29,13 +24,6 @@ ctypedef fused wire:
 cdef Py_ssize_t BLOCK = 1024
 # Threads share an update of more blocks than these; below, it is done before they have all begun.
 cdef Py_ssize_t SHARED = 64
-
-
-# A shard's window lies in small pages, where the processor's own prefetching ends with each. So an update asks for what
-# it needs so many elements later, before each stride.
-cdef enum:
-    AHEAD = 512
-    STRIDE = 64
 
 
 cdef inline bint _shared(Py_ssize_t blocks) noexcept nogil:

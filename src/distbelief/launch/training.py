@@ -10,7 +10,7 @@ from distbelief.algorithms.scoring import score
 from distbelief.config import load
 from distbelief.errors import UserError
 from distbelief.experiment import Experiment
-from distbelief.launch.agreement import Elsewhere, agree, expect_same
+from distbelief.launch.agreement import agree, expect_same
 from distbelief.launch.crowding import crowding
 from distbelief.launch.ending import abort_at_exit, wait_to_be_ended
 from distbelief.launch.job import Job

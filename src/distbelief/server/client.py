@@ -88,7 +88,7 @@ class Client:
             wire_dtype("native" if number is None else settings.fetch_wire, self._dtype),
             number,
         )
-        self._rounding = Rounding(self.pieces, self._dtype) if settings.push_wire == "bfloat16" else None
+        self._rounding = Rounding(self.pieces) if settings.push_wire == "bfloat16" else None
         self._past = self.size * self._dtype.itemsize > CACHED
         self._fetch: Fetch | None = None  # started, and pieces of it are missing
         self._pushes: list[Push] = []  # those that this fetch, or the next, may lack

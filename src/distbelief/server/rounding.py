@@ -17,10 +17,10 @@ class Rounding:
     shard of the same node takes them.
     """
 
-    def __init__(self, pieces: list[Piece], dtype: np.dtype):
+    def __init__(self, pieces: list[Piece]):
         self._pieces = pieces
         self._longest = max(piece.size for piece in pieces)
-        self._carry = np.zeros(sum(piece.size for piece in pieces), dtype)
+        self._carry = np.zeros(sum(piece.size for piece in pieces), BFLOAT16)
         self._leaving: deque[tuple[Request, np.ndarray]] = deque()
         self._spare: list[np.ndarray] = []
 
