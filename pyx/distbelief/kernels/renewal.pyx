@@ -3,7 +3,7 @@
 
 from distbelief.kernels.bfloat16 cimport widen_bits
 from distbelief.kernels.real cimport real
-from distbelief.kernels.stream cimport stream, streamed
+from distbelief.kernels.stream cimport STREAMS_WIDE, stream, stream_wide, streamed
 
 ctypedef unsigned short unsigned_short
 
@@ -51,6 +51,9 @@ def renew(const wire[::1] values, real[::1] out, const real[::1] gradient=None, 
     with nogil:
         if not past:
             _renew[wire, real](&values[0], g, r, &out[0], size)
+        elif wire is unsigned_short and real is float and STREAMS_WIDE and g == NULL:
+            stream_wide(&out[0], &values[0], size)
+            streamed()
         else:
             while first < size:
                 n = min(<Py_ssize_t>BLOCK, size - first)

@@ -141,7 +141,7 @@ class Client:
             if wait or straight:
                 self._wait_for_piece(fetch, number, here if straight else None)
             if straight:
-                fetch.take(number)
+                fetch.pass_over(number)
             elif wait or fetch.ready(number):
                 self._install(fetch, number, here, accrued, rate)
             else:

@@ -101,19 +101,24 @@ class _Asked:
     among reads, but transports keep it: by copying at once, or by a queue for each pair of ranks.
     """
 
-    def __init__(self, reader: Reader, number: int, buffer: np.ndarray):
+    def __init__(self, reader: Reader, number: int, buffer: np.ndarray, marked: bool = True):
+        """`marked`: read the marks, too; else no push of our own matters."""
         self.values = buffer
-        self.applied, self.begun = np.zeros((2, 1), MARK)
-        self.requests = [
-            *reader.applied(number, self.applied),
-            reader.values(number, buffer),
-            *reader.begun(number, self.begun),
-        ]
         self.ready = False
+        self._marked = marked
+        if marked:
+            self.applied, self.begun = np.zeros((2, 1), MARK)
+            self.requests = [
+                *reader.applied(number, self.applied),
+                reader.values(number, buffer),
+                *reader.begun(number, self.begun),
+            ]
+        else:
+            self.requests = [reader.values(number, buffer)]
 
     def torn(self, own: list[int]) -> bool:
         """Whether the values may or may not hold a push of our own (by its mark)."""
-        return any(self.applied[0] < mark <= self.begun[0] for mark in own)
+        return self._marked and any(self.applied[0] < mark <= self.begun[0] for mark in own)
 
 
 class Fetch:
@@ -145,12 +150,14 @@ class Fetch:
     def ready(self, number: int, into: np.ndarray | None = None) -> bool:
         """Whether a missing piece is there; asks for it, if nobody has, or again, if it was torn. Never blocks.
 
-        `into`: where to read it, if nobody has asked; None: into a buffer.
+        `into`: where to read it, if nobody has asked; the caller waits for it, and no push of its own matters. None: into
+        a buffer.
         """
         fresh = number not in self._asked
-        if fresh:
-            buffer = self._reader.buffer(number) if into is None else into
-            self._asked[number] = _Asked(self._reader, number, buffer)
+        if fresh and into is not None:
+            self._asked[number] = _Asked(self._reader, number, into, marked=False)
+        elif fresh:
+            self._asked[number] = _Asked(self._reader, number, self._reader.buffer(number))
         asked = self._asked[number]
         if not asked.ready and all([request.done() for request in asked.requests]):
             if fresh:
@@ -186,8 +193,12 @@ class Fetch:
         """Those of the pieces `numbers` (None: of all) that are missing."""
         return [number for number in (self.missing if numbers is None else numbers) if number in self.missing]
 
+    def pass_over(self, number: int) -> None:
+        """A piece that is there, straight where it belongs, is missing no more."""
+        del self.missing[number], self._asked[number]
+
     def take(self, number: int) -> tuple[np.ndarray, int]:
-        """The values of a piece that is there, and the mark that they stand for; `give_back` them, if in a buffer."""
+        """The values of a piece that is there, and the mark that they stand for; `give_back` them."""
         del self.missing[number]
         asked = self._asked.pop(number)
         return asked.values, int(asked.applied[0])
