@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distbelief.server import Interval, Piece, Placement
-from distbelief.server.pieces import LEAST, MOST, cut
+from distbelief.server.pieces import LEAST, MOST, cut, side_by_side
 
 
 @given(st.integers(1, 60).flatmap(lambda size: st.tuples(st.just(size), st.integers(1, size))), st.data())
@@ -56,3 +56,11 @@ def test_the_own_vector_is_that_of_the_intervals_one_after_the_other():
         list(range(15, 20)),
         list(range(20, 24)),
     ]
+
+
+def test_runs_end_where_a_piece_is_left_out_another_shard_begins_or_another_interval():
+    pieces = cut(Placement(6 * MOST, 2), [Interval(0, 4 * MOST), Interval(5 * MOST, 6 * MOST)])
+    assert [(piece.shard, piece.start // MOST) for piece in pieces] == [(0, 0), (0, 1), (0, 2), (1, 3), (1, 5)]
+    assert side_by_side(pieces, range(5)) == [[0, 1, 2], [3], [4]]
+    assert side_by_side(pieces, [0, 2, 3]) == [[0], [2], [3]]
+    assert side_by_side(pieces, []) == []

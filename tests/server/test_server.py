@@ -1,5 +1,7 @@
 """The parameter server by itself: placement, staleness by its definition, the client's invariant."""
 
+import math
+
 import numpy as np
 import pytest
 from server.small_cluster import TIMEOUT, fetch, run
@@ -8,6 +10,7 @@ from distbelief.comm.sim import Cluster
 from distbelief.optim import Adagrad, FixedRate
 from distbelief.server import Client, Interval, Placement, Server
 from distbelief.server.exposed import MARK, Exposed
+from distbelief.server.fetch import Reader
 from distbelief.server.messages import GRADIENT, HEADER, PAYLOAD, PUSH, RECORD, THROUGH, record
 
 
@@ -77,6 +80,27 @@ def test_staleness_is_the_updates_between_fetch_and_push():
     )
     assert (told["count"], told["staleness_sum"], told["staleness_max"]) == (3, 0 + 1 + 2, 2)
     assert told["staleness_histogram"][:4].tolist() == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("latency", [0.0, 1e-3])
+def test_where_nothing_can_be_lacking_values_are_read_straight_to_where_they_belong(monkeypatch, latency):
+    """By way of a buffer goes what is asked for ahead, or is to be mended; the numbers are the same."""
+    buffers, buffer = [], Reader.buffer
+    monkeypatch.setattr(Reader, "buffer", lambda self, number: buffers.append(number) or buffer(self, number))
+
+    def program(client, endpoint):
+        here = np.zeros(6)
+        client.install(client.fetch(), here)
+        # Only when the first piece is there at once, the others wait to be wanted.
+        assert buffers == ([0] if latency == 0 else [0, 1, 2])
+        assert here.tolist() == [10, 11, 12, 13, 14, 15]
+        buffers.clear()
+        client.install(client.fetch(), here, np.ones(6), rate=1.0)
+        assert buffers == [0, 1, 2] and here.tolist() == [9, 10, 11, 12, 13, 14]
+
+    values = np.arange(10.0, 16.0)
+    cluster = {"latency": latency, "bandwidth": math.inf}
+    run(program, values=values, rule=FixedRate(rate=0.5), shards=3, clients=1, pushes=0, **cluster)
 
 
 def test_a_fetch_that_lacks_a_push_is_mended_by_it():

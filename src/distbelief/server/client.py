@@ -27,7 +27,7 @@ from distbelief.server.messages import (
     THROUGH,
     record,
 )
-from distbelief.server.pieces import cut
+from distbelief.server.pieces import cut, side_by_side
 from distbelief.server.placement import Interval, Placement
 from distbelief.server.push import Push
 from distbelief.server.rounding import Rounding
@@ -133,20 +133,15 @@ class Client:
         None: all. `wait`: for those that are not there yet, which else are passed over. Shapes: (size,).
         Raises DeadlineExpired if the shards do not answer.
         """
-        installed = []
-        lacking = rate != 0 and (accrued is not None or bool(self._pushes))  # perhaps
-        for number in fetch.missing_among(numbers):
-            here = self.pieces[number].of(parameters)
-            straight = not (lacking or fetch.asked_for(number)) and self._reader.straight(number, here, wait)
-            if wait or straight:
-                self._wait_for_piece(fetch, number, here if straight else None)
-            if straight:
-                fetch.pass_over(number)
-            elif wait or fetch.ready(number):
-                self._install(fetch, number, here, accrued, rate)
-            else:
-                continue
-            installed.append(number)
+        wanted, installed = fetch.missing_among(numbers), []
+        if not rate or (accrued is None and not self._pushes):  # nothing can be lacking
+            installed = self._read_straight(fetch, wanted, parameters, wait)
+        for number in fetch.missing_among(wanted):
+            if wait:
+                self._wait_for_piece(fetch, number)
+            if wait or fetch.ready(number):
+                self._install(fetch, number, parameters, accrued, rate)
+                installed.append(number)
         if not fetch.missing:
             self._fetch = None
             self._forget()
@@ -277,9 +272,23 @@ class Client:
                 if push.sequence == said["sequence"][0]:
                     push.applied[self._shards.index(envelope.source)] = True
 
-    def _install(self, fetch: Fetch, number: int, here: np.ndarray, accrued, rate: float) -> None:
+    def _read_straight(self, fetch: Fetch, wanted: Iterable[int], parameters: np.ndarray, wait: bool) -> list[int]:
+        """Read pieces straight to where they belong, as many as can be; returns their numbers."""
+        read = [
+            number
+            for number in wanted
+            if not fetch.asked_for(number) and self._reader.straight(number, parameters.dtype, wait)
+        ]
+        for run in side_by_side(self.pieces, read):
+            first, last = self.pieces[run[0]], self.pieces[run[-1]]
+            into = parameters[first.offset : last.offset + last.size]
+            self.seconds_fetching += fetch.read(run, into, self._timeout)
+        return read
+
+    def _install(self, fetch: Fetch, number: int, parameters, accrued, rate: float) -> None:
         values, mark = fetch.take(number)
         piece = self.pieces[number]
+        here = piece.of(parameters)
         lacking = [piece.of(push.gradient) for push in self._pushes if not 0 < push.marks[number] <= mark]
         lacking += [] if accrued is None else [piece.of(accrued)]
         lacking = lacking if rate else []
@@ -293,8 +302,8 @@ class Client:
             sgd(here, gradient, rate)
         self._reader.give_back(values)
 
-    def _wait_for_piece(self, fetch: Fetch, number: int, into: np.ndarray | None) -> None:
-        if not fetch.ready(number, into):
+    def _wait_for_piece(self, fetch: Fetch, number: int) -> None:
+        if not fetch.ready(number):
             began = self._endpoint.clock()
             fetch.wait(number, self._timeout)
             self.seconds_fetching += self._endpoint.clock() - began

@@ -64,7 +64,7 @@ class Reader:
         return [self._window.get(into, self._ranks[shard], place(self._exposed[shard], self._client))]
 
     def values(self, number: int, into: np.ndarray) -> Request:
-        """Start reading a piece."""
+        """Start reading a piece, and what comes behind it if `into` is longer."""
         piece = self.pieces[number]
         exposed = self._exposed[piece.shard]
         place = exposed.parameters if self._wire.itemsize == exposed.itemsize else exposed.shadow
@@ -76,10 +76,10 @@ class Reader:
         """A piece was there as soon as it was asked for."""
         self._at_once.add(self.pieces[number].shard)
 
-    def straight(self, number: int, into: np.ndarray, wait: bool) -> bool:
-        """Whether the values of a piece can be read to where they belong. `wait`: for however long they take; else only
-        where a piece of the same shard has been there at once, as from the memory of the same node."""
-        return into.dtype == self._wire and (wait or self.pieces[number].shard in self._at_once)
+    def straight(self, number: int, dtype: np.dtype, wait: bool) -> bool:
+        """Whether a piece can be read to where it belongs, into numbers of type `dtype`. `wait`: however long it takes;
+        else only where a piece of the same shard has been there at once, as from the memory of the same node."""
+        return dtype == self._wire and (wait or self.pieces[number].shard in self._at_once)
 
     def buffer(self, number: int) -> np.ndarray:
         """A buffer for a piece. The one that was given back last, as that is in the cache."""
@@ -101,24 +101,19 @@ class _Asked:
     among reads, but transports keep it: by copying at once, or by a queue for each pair of ranks.
     """
 
-    def __init__(self, reader: Reader, number: int, buffer: np.ndarray, marked: bool = True):
-        """`marked`: read the marks, too; else no push of our own matters."""
+    def __init__(self, reader: Reader, number: int, buffer: np.ndarray):
         self.values = buffer
+        self.applied, self.begun = np.zeros((2, 1), MARK)
+        self.requests = [
+            *reader.applied(number, self.applied),
+            reader.values(number, buffer),
+            *reader.begun(number, self.begun),
+        ]
         self.ready = False
-        self._marked = marked
-        if marked:
-            self.applied, self.begun = np.zeros((2, 1), MARK)
-            self.requests = [
-                *reader.applied(number, self.applied),
-                reader.values(number, buffer),
-                *reader.begun(number, self.begun),
-            ]
-        else:
-            self.requests = [reader.values(number, buffer)]
 
     def torn(self, own: list[int]) -> bool:
         """Whether the values may or may not hold a push of our own (by its mark)."""
-        return self._marked and any(self.applied[0] < mark <= self.begun[0] for mark in own)
+        return any(self.applied[0] < mark <= self.begun[0] for mark in own)
 
 
 class Fetch:
@@ -147,16 +142,10 @@ class Fetch:
         """Whether a missing piece is on its way, or there."""
         return number in self._asked
 
-    def ready(self, number: int, into: np.ndarray | None = None) -> bool:
-        """Whether a missing piece is there; asks for it, if nobody has, or again, if it was torn. Never blocks.
-
-        `into`: where to read it, if nobody has asked; the caller waits for it, and no push of its own matters. None: into
-        a buffer.
-        """
+    def ready(self, number: int) -> bool:
+        """Whether a missing piece is there; asks for it, if nobody has, or again, if it was torn. Never blocks."""
         fresh = number not in self._asked
-        if fresh and into is not None:
-            self._asked[number] = _Asked(self._reader, number, into, marked=False)
-        elif fresh:
+        if fresh:
             self._asked[number] = _Asked(self._reader, number, self._reader.buffer(number))
         asked = self._asked[number]
         if not asked.ready and all([request.done() for request in asked.requests]):
@@ -169,7 +158,7 @@ class Fetch:
         return asked.ready
 
     def wait(self, number: int, timeout: float) -> None:
-        """Wait until a missing piece is there that was asked for; DeadlineExpired if it does not come."""
+        """Wait until a missing piece is there; DeadlineExpired if it does not come."""
         endpoint, shard = self._reader.endpoint, self._reader.shard_of(number)
         end = endpoint.clock() + timeout
         asked = None
@@ -186,16 +175,26 @@ class Fetch:
     def wait_all(self, timeout: float) -> None:
         """Wait until all missing pieces are there."""
         for number in self.missing:
-            self.ready(number)
             self.wait(number, timeout)
 
     def missing_among(self, numbers: Iterable[int] | None) -> list[int]:
         """Those of the pieces `numbers` (None: of all) that are missing."""
         return [number for number in (self.missing if numbers is None else numbers) if number in self.missing]
 
-    def pass_over(self, number: int) -> None:
-        """A piece that is there, straight where it belongs, is missing no more."""
-        del self.missing[number], self._asked[number]
+    def read(self, numbers: Sequence[int], into: np.ndarray, timeout: float) -> float:
+        """Read missing pieces that nobody has asked for, side by side on one shard, straight to where they belong.
+
+        Without marks: no push of one's own may matter. Returns the seconds spent waiting; DeadlineExpired as ever.
+        """
+        request = self._reader.values(numbers[0], into)
+        for number in numbers:
+            del self.missing[number]
+        if request.done():
+            return 0.0
+        endpoint = self._reader.endpoint
+        began = endpoint.clock()
+        endpoint.wait_all([request], timeout, f"a fetch from {self._reader.shard_of(numbers[0])}")
+        return endpoint.clock() - began
 
     def take(self, number: int) -> tuple[np.ndarray, int]:
         """The values of a piece that is there, and the mark that they stand for; `give_back` them."""

@@ -4,7 +4,7 @@ A piece is the unit of everything that moves: it is fetched, brought in, checked
 while it is in the cache.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +51,20 @@ def cut(placement: Placement, intervals: Iterable[Interval]) -> list[Piece]:
             pieces.append(Piece(shard, begin, end, offset))
             offset += end - begin
     return pieces
+
+
+def side_by_side(pieces: Sequence[Piece], numbers: Iterable[int]) -> list[list[int]]:
+    """`numbers` in runs of pieces that follow each other on one shard, and so in the client's vector."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        last = pieces[runs[-1][-1]] if runs else None
+        piece = pieces[number]
+        beside = last and (last.shard, last.stop, last.offset + last.size) == (piece.shard, piece.start, piece.offset)
+        if beside:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
 
 
 def _joined(intervals: Iterable[Interval]) -> list[Interval]:
