@@ -51,7 +51,8 @@ cdef void _carry(const real *values, unsigned short *carry, Py_ssize_t size, uns
 def narrow_carrying(const real[::1] values, unsigned short[::1] carry, unsigned short[::1] out):
     """out = values + carry, rounded; carry = what the rounding lost, for the next time, itself in bfloat16.
 
-    What rounding the carry loses is 2^-9 of it, and the carry at most 2^-8 of a value: nothing that adds up.
+    The carry is at most 2^-8 of a sum, and what rounding it loses at most 2^-8 of that: of either sign, so that it does
+    not add up.
     """
     cdef Py_ssize_t start = 0, line, size = values.shape[0]
     assert carry.shape[0] == size and out.shape[0] == size
