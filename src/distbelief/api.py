@@ -83,7 +83,8 @@ def train(
     """Train `model` on `data`: on the ranks that an MPI launcher started, or serially on one.
 
     Collective over all ranks: each calls it with the same arguments. Rank 0 returns the parameters and their last
-    evaluation; on other ranks `outcome.parameters` is None.
+    evaluation, the others once it has; there `outcome.parameters` is None. If Sandblaster went on without a rank
+    that fell silent, rank 0 alone returns, and all ranks end with its program.
 
     model: a `Model`, or whatever has its attributes; or a function or class that makes one.
     data: a tuple of arrays, example-first, whose batches are tuples of their rows `[n, ...]`; or whatever has a length

@@ -2,6 +2,7 @@
 but rank RANK (the only one, without a launcher) suffers WHAT, one of the functions below.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -76,9 +77,14 @@ def in_preparation(act: Callable) -> None:
 
 
 def at_the_end(act: Callable) -> None:
+    """By when all others have had the time to leave."""
     from distbelief.report import RunFolder
 
-    _spoil(RunFolder, "end", act, 1)
+    def act_late(*arguments):
+        time.sleep(1)
+        act(*arguments)
+
+    _spoil(RunFolder, "end", act_late, 1)
 
 
 def before_mpi(act: Callable) -> None:
@@ -125,6 +131,8 @@ WHOLE = {"goes-elsewhere": go_elsewhere, "comes-late": come_late}
 
 def main() -> int:
     rank, what, *words = sys.argv[1:]
+    if what.endswith(":at-the-end"):
+        atexit.register(print, "a rank has left", flush=True)
     if int(rank) == promised_rank():
         if what in WHOLE:
             WHOLE[what]()

@@ -55,6 +55,7 @@ def test_an_exception_ends_the_job_with_its_traceback(problem, tmp_path, where, 
 def test_an_exception_after_training_ends_the_job(problem, tmp_path):
     # The others wait for rank 0 outside MPI's finalisation, where an abort would make mpirun hang at times.
     completed = train_with("fails:at-the-end", 0, problem, tmp_path / "run", "stop.epochs=1")
+    assert "a rank has left" not in completed.stdout
     assert completed.stderr.count("Traceback (most recent call last)") == 1, completed
     assert "ArithmeticError: planted" in completed.stderr
 

@@ -4,7 +4,7 @@
 from libc.stdint cimport uintptr_t
 from scipy.linalg cimport cython_blas
 
-cdef extern from "distbelief/kernels/amx.h":
+cdef extern from "distbelief/kernels/amx_tiles.h":
     bint amx_permitted() nogil
 
 sgemm = <sgemm_pointer>cython_blas.sgemm

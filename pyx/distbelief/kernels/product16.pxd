@@ -13,7 +13,7 @@ cdef extern from "distbelief/kernels/amx.h":
         AMX_TO_WEIGHTS
         AMX_TO_INPUTS
 
-    Py_ssize_t amx_up(Py_ssize_t size) nogil
+    Py_ssize_t amx_up(Py_ssize_t size) nogil  # amx_tiles.h
     void amx_pack(int product, const unsigned short *b, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ldb,
                   unsigned short *to) nogil
     void amx_forward(const unsigned short *w, Py_ssize_t ldw, const unsigned short *b, float *c, Py_ssize_t rows,

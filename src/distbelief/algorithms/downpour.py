@@ -46,7 +46,9 @@ def train(
     """
     server = server or Server()
     rank = endpoint.rank
-    whole = problem.model()
+    place = roles.place(rank)
+    alone = place is not None and roles.cut is None  # a replica of one rank
+    whole = problem.replica_model() if alone and hasattr(problem, "replica_model") else problem.model()
     placement = Placement(whole.layout.size, len(roles.shards))
     cut = None if roles.cut is None else problem.cut(roles.partitions)
     number = roles.shards.index(rank) if rank in roles.shards else None
@@ -55,7 +57,6 @@ def train(
     if number is not None:
         exposed = Shard.window_bytes(placement.intervals[number], whole.dtype, server, clients)
     window = endpoint.window(exposed)
-    place = roles.place(rank)
 
     parts: list[Part] = []
     if number is not None:
@@ -89,8 +90,7 @@ def train(
     orders = Orders(here, roles.coordinator, timeout)
     if place is not None:
         if cut is None:
-            model = getattr(problem, "replica_model", problem.model)()
-            intervals = [Interval(tensor.start, tensor.stop) for tensor in whole.layout.tensors]
+            model, intervals = whole, [Interval(tensor.start, tensor.stop) for tensor in whole.layout.tensors]
         else:
             model = cut.model(Peers(here, roles.ranks[place.replica], timeout))
             problem = for_partition(problem, cut, place.partition)

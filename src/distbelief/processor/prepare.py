@@ -24,12 +24,12 @@ def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> s
     """
     sgemm = mkl.address("sgemm_") if blas == "mkl" else 0
     narrow = dtype == "bfloat16"
-    lack = _lack_of_bfloat16() if narrow and not use_amx() else None
+    ours = use_amx(narrow)
+    lack = _lack_of_bfloat16() if narrow and not ours else None
     # A BLAS may share the kernels' OpenMP, and then takes its number of threads with it: the kernels' comes last.
     ThreadpoolController().select(user_api="blas").limit(limits=1)
     use_threads(threads)
     use_sgemm(sgemm)
-    ours = use_amx(narrow)
     use_gemm16(mkl.address("cblas_gemm_bf16bf16f32") if narrow and lack is None and not ours else 0)
     return (
         lack and f"bfloat16: {lack}; its numbers are widened and multiplied in float32, no faster than float32 itself"

@@ -1,0 +1,24 @@
+"""How a program ends: the codes that it ends with."""
+
+import atexit
+
+import pytest
+
+from distbelief.errors import UserError
+from distbelief.launch import ending
+
+
+@pytest.mark.parametrize(("error", "code"), [(None, 0), (UserError("the disk is full"), 2)])
+def test_ranks_that_are_ended_at_exit_end_with_the_programs_code(monkeypatch, capsys, error, code):
+    """Also where it is MPI's abort that ends the program: a run that failed is no success."""
+    handlers, codes = [], []
+    monkeypatch.setattr(atexit, "register", handlers.append)
+    monkeypatch.setattr(ending, "abort", codes.append)
+    monkeypatch.setattr(ending, "ABORT_SECONDS", 0.0)
+    monkeypatch.setattr(ending, "_code", 0)
+    ending.abort_at_exit()
+    if error is not None:
+        assert ending.end(error, alone=True) == code
+        assert capsys.readouterr().err == "distbelief: error: the disk is full\n"
+    handlers[0]()
+    assert codes == [code]
