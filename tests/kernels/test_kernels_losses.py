@@ -102,6 +102,23 @@ def test_squared_error_is_numpys(classes, n, dtype, targets):
     np.testing.assert_allclose(dz, error / 7, rtol=0, atol=TOLERANCE[dtype])
 
 
+@sizes
+@dtypes
+@pytest.mark.parametrize("loss", ["logistic", "classes", "targets"])
+def test_gradients_may_take_the_outputs_place(classes, n, dtype, loss):
+    z, labels = scores(classes, n, dtype)
+    z = z.copy()
+    if loss == "logistic":
+        found, dz = logistic(z, labels, 1 / 7)
+        assert logistic_loss(z, labels, 1 / 7, np.empty((2, n)), z) == found
+    else:
+        labels = scores(classes, n + 1, dtype)[0][:, :n].copy() if loss == "targets" else labels
+        found, dz = squared(z, labels, 1 / 7)
+        kernel = squared_error if loss == "targets" else squared_error_of_classes
+        assert kernel(z, labels, 1 / 7, z) == found
+    np.testing.assert_array_equal(z, dz)
+
+
 @dtypes
 @pytest.mark.parametrize("run", [logistic, squared])
 @pytest.mark.parametrize("place", [(0, 1), (2, 1)])

@@ -43,6 +43,16 @@ def test_loss_and_gradient_are_scipys(classes, n, dtype, scale):
     np.testing.assert_allclose(dz, scale * gradient, rtol=0, atol=scale * TOLERANCE[dtype])
 
 
+@sizes
+@dtypes
+def test_the_gradient_may_take_the_scores_place(classes, n, dtype):
+    z, labels = scores(classes, n, dtype)
+    loss, dz = run(z, labels, 1 / 7)
+    z = z.copy()
+    assert softmax_cross_entropy(z, labels, 1 / 7, z, np.empty((2, n))) == loss
+    np.testing.assert_array_equal(z, dz)
+
+
 def test_gradient_is_the_derivative_of_the_loss():
     z, labels = scores(5, 3, np.float64)
     _, dz = run(z, labels)

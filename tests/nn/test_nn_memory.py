@@ -44,11 +44,13 @@ def test_all_that_is_planned_is_little_more_than_parameters_gradients_and_activa
     assert needed < memory.planned <= 1.1 * needed
 
 
-def test_the_report_counts_bytes():
-    network = Network(build([DenseSpec(64), DenseSpec(16)], 48), batch=32)
+@pytest.mark.parametrize(("last", "errors"), [("linear", 64), ("tanh", 80)])
+def test_the_report_counts_bytes(last, errors):
+    """Errors: both at once, but that of a linear layer lies in the place of its outputs."""
+    network = Network(build([DenseSpec(64), DenseSpec(16, last)], 48), batch=32)
     parameters = 4 * (48 * 64 + 64 + 64 * 16 + 16)
-    # Errors: both at once. Scratch: two float64 for each example.
-    assert network.memory == (parameters, parameters, 4 * 80 * 32, 4 * 80 * 32, 2 * 8 * 32)
+    scratch = 2 * 8 * 32  # two float64 for each example
+    assert network.memory == (parameters, parameters, 4 * 80 * 32, 4 * errors * 32, scratch)
 
 
 def a_batch(n, features, loss):
@@ -90,15 +92,23 @@ def test_a_step_allocates_no_arrays_after_the_first(loss, penalty):
     assert arrays == 0 and peak < 2048
 
 
-def test_arrays_that_live_at_the_same_time_do_not_overlap():
-    """While layer i goes backwards: the outputs up to its own, two errors, and all scratch that is kept."""
-    network = Network(build(*SMALL), 64)
+@pytest.mark.parametrize("last", ["linear", "sigmoid"])
+def test_arrays_that_live_at_the_same_time_do_not_overlap(last):
+    """While layer i goes backwards: the outputs up to its own, two errors, and all scratch that is kept.
+
+    But the error of the outputs of a linear layer is in their place.
+    """
+    specs, inputs = SMALL
+    network = Network(build([*specs[:-1], DenseSpec(10, last)], inputs), 64)
     for n in (1, 33, 64):
         buffers, views = network._buffers, network._buffers.views(n)
         kept = [s for s, layer in zip(buffers.scratch, network.layers, strict=True) if layer.keeps_scratch]
         assert len(kept) == 1
         for i in range(len(network.layers)):
-            living = [*views.y[: i + 1], *views.dy[max(0, i - 1) : i + 1], *kept, buffers.loss_scratch]
+            outputs, errors = views.y[: i + 1], views.dy[max(0, i - 1) : i + 1]
+            if last == "linear" and outputs[-1] is views.y[-1]:
+                assert outputs.pop().ctypes.data == errors[-1].ctypes.data
+            living = [*outputs, *errors, *kept, buffers.loss_scratch]
             for a, first in enumerate(living):
                 assert first.flags.c_contiguous and first.ctypes.data % 64 == 0
                 assert not any(np.shares_memory(first, second) for second in living[a + 1 :])
@@ -116,10 +126,11 @@ def test_smaller_batches_after_larger_ones_and_networks_of_images_learn_alike():
     np.testing.assert_array_equal(first.flat, second.flat)
 
 
+@pytest.mark.parametrize("last", ["linear", "tanh"])
 @pytest.mark.parametrize("loss", list(LOSSES))
 @pytest.mark.parametrize("penalty", [0.0, 0.3])
-def test_gradient_of_a_whole_image_network_is_the_derivative_of_its_loss(loss, penalty):
-    specs = [LocalSpec(2, 2, 1, "tanh"), PoolSpec(2, 1), NormaliseSpec(3), ConvolutionSpec(2, 2), DenseSpec(10)]
+def test_gradient_of_a_whole_image_network_is_the_derivative_of_its_loss(loss, penalty, last):
+    specs = [LocalSpec(2, 2, 1, "tanh"), PoolSpec(2, 1), NormaliseSpec(3), ConvolutionSpec(2, 2), DenseSpec(10, last)]
     network = Network(build(specs, [6, 5, 1]), 3, np.float64, LOSSES[loss](), penalty)
     parameters, gradient, unused = (Arena(network.layout, float) for _ in range(3))
     network.initialise(parameters, 0)

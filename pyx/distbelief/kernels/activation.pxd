@@ -9,6 +9,9 @@ cdef enum:
     TANH = 2
     RELU = 3
 
+cdef enum:
+    LANES = 16
+
 
 cdef inline void activate(real *y, real bias, Py_ssize_t n, int activation) noexcept nogil:
     """y = activation(y + bias) over one row of n outputs."""
@@ -32,7 +35,6 @@ cdef inline void activate(real *y, real bias, Py_ssize_t n, int activation) noex
 cdef inline real derive(const real *y, real *dy, Py_ssize_t n, int activation) noexcept nogil:
     """dy *= activation'(z), told from y = activation(z), over one row; returns the row's sum (the bias gradient)."""
     cdef Py_ssize_t j
-    cdef double total = 0
     if activation == SIGMOID:
         for j in range(n):
             dy[j] = dy[j] * y[j] * (<real>1 - y[j])
@@ -42,6 +44,22 @@ cdef inline real derive(const real *y, real *dy, Py_ssize_t n, int activation) n
     elif activation == RELU:
         for j in range(n):
             dy[j] = dy[j] if y[j] > 0 else <real>0
-    for j in range(n):
-        total += dy[j]
-    return <real>total
+    return <real>sum_row(dy, n)
+
+
+cdef inline double sum_row(const real *row, Py_ssize_t n) noexcept nogil:
+    """In 16 sums side by side, in float64: one alone waits for each addition to end before the next begins."""
+    cdef double sums[LANES]
+    cdef double total = 0
+    cdef Py_ssize_t start = 0, j
+    for j in range(LANES):
+        sums[j] = 0
+    while start + LANES <= n:
+        for j in range(LANES):
+            sums[j] += row[start + j]
+        start += LANES
+    for j in range(LANES):
+        total += sums[j]
+    for j in range(start, n):
+        total += row[j]
+    return total

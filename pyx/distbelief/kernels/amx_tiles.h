@@ -146,11 +146,12 @@ AMX_INLINE void amx_multiply(const uint16_t *a, ptrdiff_t lda, const uint16_t *b
     _tile_dpbf16ps(3, 5, 7);
 }
 
+/* A square of sums in memory is row-major. */
 AMX_INLINE void amx_load_sums(const float *sums) {
-    _tile_loadd(0, sums, 64);
-    _tile_loadd(1, sums + 256, 64);
-    _tile_loadd(2, sums + 512, 64);
-    _tile_loadd(3, sums + 768, 64);
+    _tile_loadd(0, sums, 4 * AMX_SIDE);
+    _tile_loadd(1, sums + 16, 4 * AMX_SIDE);
+    _tile_loadd(2, sums + 16 * AMX_SIDE, 4 * AMX_SIDE);
+    _tile_loadd(3, sums + 16 * AMX_SIDE + 16, 4 * AMX_SIDE);
 }
 
 AMX_INLINE void amx_zero_sums(void) {
@@ -161,23 +162,24 @@ AMX_INLINE void amx_zero_sums(void) {
 }
 
 AMX_INLINE void amx_store_sums(float *sums) {
-    _tile_stored(0, sums, 64);
-    _tile_stored(1, sums + 256, 64);
-    _tile_stored(2, sums + 512, 64);
-    _tile_stored(3, sums + 768, 64);
+    _tile_stored(0, sums, 4 * AMX_SIDE);
+    _tile_stored(1, sums + 16, 4 * AMX_SIDE);
+    _tile_stored(2, sums + 16 * AMX_SIDE, 4 * AMX_SIDE);
+    _tile_stored(3, sums + 16 * AMX_SIDE + 16, 4 * AMX_SIDE);
     AMX_BARRIER();
 }
 
 /* Of a square of sums, the transpose. */
 AMX_INLINE void amx_transpose_sums(float *sums) {
-    __m512i tile[4][16];
+    __m512i tile[4][16]; /* at rows 16 (t / 2) and columns 16 (t % 2), and then the other way round */
     for (int t = 0; t < 4; t++) {
-        for (int i = 0; i < 16; i++) tile[t][i] = _mm512_load_si512(sums + 256 * t + 16 * i);
+        for (int i = 0; i < 16; i++)
+            tile[t][i] = _mm512_load_si512(sums + AMX_SIDE * (16 * (t / 2) + i) + 16 * (t % 2));
         amx_transpose(tile[t]);
     }
     for (int t = 0; t < 4; t++)
         for (int i = 0; i < 16; i++)
-            _mm512_store_si512(sums + 256 * (t == 1 ? 2 : t == 2 ? 1 : t) + 16 * i, tile[t][i]);
+            _mm512_store_si512(sums + AMX_SIDE * (16 * (t % 2) + i) + 16 * (t / 2), tile[t][i]);
 }
 
 /* How a square of sums goes to its place: as it is, onto what is there, or past the caches (whole lines only). */
@@ -187,10 +189,10 @@ enum { AMX_STORE, AMX_ADD, AMX_STREAM };
 AMX_INLINE void amx_write(const float *sums, ptrdiff_t first, ptrdiff_t last, ptrdiff_t columns, int how, float *c,
                           ptrdiff_t ldc) {
     for (ptrdiff_t r = first; r < last; r++)
-        for (int half = 0; half < 2; half++) {
-            __m512 row = _mm512_load_ps(sums + 512 * (r / 16) + 256 * half + 16 * (r % 16));
-            ptrdiff_t wide = columns - 16 * half;
-            float *to = c + r * ldc + 16 * half;
+        for (int half = 0; half < AMX_SIDE; half += 16) {
+            __m512 row = _mm512_load_ps(sums + AMX_SIDE * r + half);
+            ptrdiff_t wide = columns - half;
+            float *to = c + r * ldc + half;
             if (wide <= 0) continue;
             if (wide >= 16 && how == AMX_STREAM) {
                 _mm512_stream_ps(to, row);

@@ -10,12 +10,12 @@ from cython.parallel cimport prange
 
 from libc.string cimport memcpy
 
-from distbelief.kernels.activation cimport activate, derive
+from distbelief.kernels.activation cimport LINEAR, activate, derive
 from distbelief.kernels.bfloat16 cimport narrow_bits, widen_bits
 from distbelief.kernels.product16 cimport (
-    FORWARD, PANEL, TO_INPUTS, TO_WEIGHTS, line, operand, panel_of, prepare_operand, product16, widens,
+    FORWARD, TO_INPUTS, TO_WEIGHTS, line, outer_product16, pack, packed_size, product16, product_scratch,
 )
-from distbelief.kernels.threads cimport band_start, bands_of, threads
+from distbelief.kernels.threads cimport bands_of, threads
 
 ctypedef unsigned short bits
 
@@ -28,45 +28,76 @@ ctypedef fused inner:
     bits
 
 cdef enum:
-    CHUNK = 64  # numbers of a row that are widened at a time
-    ROWS = 256  # of outputs that wait in float32 to be rounded
+    CHUNK = 64  # numbers of a row that are computed with at a time
+    SIDE = 32  # of the squares that AMX leaves
+    ROWS = 512  # of outputs whose errors stay in the cache until they are multiplied
 
 
-cdef Py_ssize_t _band(Py_ssize_t inputs, Py_ssize_t n) noexcept nogil:
-    """Elements of scratch for each thread: a panel of outputs, and of what is widened."""
-    return ROWS * n + (PANEL * (inputs + n) + 16 if widens() else 0)
+cdef Py_ssize_t _start(Py_ssize_t size, int bands, int band) noexcept nogil:
+    """As threads.band_start, but a multiple of 32: rows that are packed together are of one band."""
+    return min((size * band // bands + 31) // 32 * 32, size)
 
 
-cdef Py_ssize_t _shared(Py_ssize_t inputs, Py_ssize_t n) noexcept nogil:
-    """Elements of scratch for all: first x, prepared, then dx in float32."""
-    return (max(inputs * n, operand(inputs, n)) + 15) // 16 * 16
-
-
-cdef Py_ssize_t _prepared(Py_ssize_t outputs, Py_ssize_t n) noexcept nogil:
-    """And for dz, if not every thread widens a panel of it at a time."""
-    return 0 if widens() else operand(outputs, n)
+cdef Py_ssize_t _shared(Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n) noexcept nogil:
+    """Elements of scratch for all: x and dz, packed, each from a line of the cache on."""
+    return 16 + packed_size(inputs, n) + packed_size(outputs, n)
 
 
 def dense_bfloat16_scratch(Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n):
-    """Elements of float32 that the kernels need, for as many threads as are in use."""
-    return 16 + _shared(inputs, n) + _prepared(outputs, n) + threads() * _band(inputs, n)
+    """Elements of float32 that the kernels need, for as many threads as are in use and the products that are."""
+    return _shared(outputs, inputs, n) + threads() * product_scratch(n)
 
 
 cdef int _bands(Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n, Py_ssize_t scratch) noexcept nogil:
     """As many as there are threads and scratch for."""
-    cdef Py_ssize_t rest = scratch - 16 - _shared(inputs, n) - _prepared(outputs, n)
-    return max(1, min(bands_of(2.0 * outputs * inputs * n), <int>(rest // _band(inputs, n))))
+    cdef int bands = bands_of(2.0 * outputs * inputs * n)
+    cdef Py_ssize_t one = product_scratch(n)
+    if one:
+        bands = min(bands, <int>((scratch - _shared(outputs, inputs, n)) // one))
+    return max(1, bands)
 
 
-cdef void _write(const float *values, Py_ssize_t size, outer *out) noexcept nogil:
-    """out = values, rounded if need be; they may be the same array."""
-    cdef Py_ssize_t i
-    if outer is bits:
-        for i in range(size):
-            out[i] = narrow_bits(values[i])
-    elif values != out:
-        for i in range(size):
-            out[i] = values[i]
+cdef struct Place:
+    # Where numbers of a product [rows, n] go, and what becomes of them before.
+    void *out
+    bint narrow
+    Py_ssize_t n
+    const float *bias  # of each row; or NULL: nothing is done to them
+    int activation
+
+
+cdef inline void _put_row(const Place *place, float *z, Py_ssize_t row, Py_ssize_t column,
+                          Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t at = row * place.n + column, j
+    cdef bits *narrow
+    if place.bias != NULL:
+        activate(z, place.bias[row], size, place.activation)
+    if place.narrow:
+        narrow = <bits *>place.out + at
+        for j in range(size):
+            narrow[j] = narrow_bits(z[j])
+    else:
+        memcpy(<float *>place.out + at, z, size * sizeof(float))
+
+
+cdef void _put(void *to, float *sums, Py_ssize_t ld, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
+               Py_ssize_t columns) noexcept nogil:
+    cdef const Place *place = <const Place *>to
+    cdef Py_ssize_t r
+    for r in range(rows):
+        if columns == SIDE:  # a constant: loops without ends
+            _put_row(place, sums + r * ld, row + r, column, SIDE)
+        else:
+            _put_row(place, sums + r * ld, row + r, column, columns)
+
+
+cdef void _widen(const outer *values, Py_ssize_t size, float *out) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(size):
+        if outer is bits:
+            out[j] = widen_bits(values[j])
+        else:
+            out[j] = values[j]
 
 
 cdef float _derive_row(const outer *y, const outer *dy, Py_ssize_t n, int activation, bits *dz) noexcept nogil:
@@ -77,139 +108,111 @@ cdef float _derive_row(const outer *y, const outer *dy, Py_ssize_t n, int activa
     cdef float y_chunk[CHUNK]
     cdef float dy_chunk[CHUNK]
     cdef outer read[CHUNK]
-    cdef Py_ssize_t chunk, start, size, j
+    cdef Py_ssize_t start = 0, size, j
     cdef double total = 0
-    for chunk in range((n + CHUNK - 1) // CHUNK):
-        start = chunk * CHUNK
+    while start < n:
         size = min(<Py_ssize_t>CHUNK, n - start)
         memcpy(read, dy + start, size * sizeof(outer))
-        for j in range(size):
-            if outer is bits:
-                y_chunk[j] = widen_bits(y[start + j])
-                dy_chunk[j] = widen_bits(read[j])
-            else:
-                y_chunk[j] = y[start + j]
-                dy_chunk[j] = read[j]
+        _widen[outer](read, size, dy_chunk)
+        if activation != LINEAR:
+            _widen[outer](y + start, size, y_chunk)
         total += derive[float](y_chunk, dy_chunk, size, activation)
         for j in range(size):
             dz[start + j] = narrow_bits(dy_chunk[j])
+        start += size
     return <float>total
 
 
-cdef void _forward(const bits *w, const float *b, const bits *x, const float *prepared, int activation, outer *y,
-                   Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n, float *scratch) noexcept nogil:
-    """Panel by panel, so that outputs that are to be rounded need little room in float32."""
-    cdef Py_ssize_t o, panel, row, size, rows = panel_of(outputs)
-    cdef float *z = scratch
-    if outer is bits:
-        rows = min(rows, <Py_ssize_t>ROWS)
-    for panel in range((outputs + rows - 1) // rows if rows else 0):
-        row = panel * rows
-        size = min(rows, outputs - row)
-        if outer is float:
-            z = y + row * n
-        product16(FORWARD, size, n, inputs, w + row * inputs, inputs, scratch + ROWS * n, x, n, prepared, False, z)
-        for o in range(size):
-            activate(z + o * n, b[row + o], n, activation)
-            _write[outer](z + o * n, n, y + (row + o) * n)
-
-
-cdef void _backward_to_weights(const bits *x, const float *prepared, const outer *y, outer *dy, int activation,
-                               float *dw, float *db, Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n,
-                               float *scratch) noexcept nogil:
-    """Each row of dz lies where that of dy began."""
-    cdef Py_ssize_t o, panel, row, size, rows = panel_of(outputs), step = n * sizeof(outer) // sizeof(bits)
+cdef void _to_weights(const bits *x, const float *packed_x, const outer *y, outer *dy, int activation, float *dw,
+                      float *db, float *packed_dz, Py_ssize_t outputs, Py_ssize_t first, Py_ssize_t last,
+                      Py_ssize_t inputs, Py_ssize_t n, float *scratch) noexcept nogil:
+    """Rows first..last-1 of dw and db. Each row of dz lies where that of dy began, and in `packed_dz`, unless NULL."""
+    cdef Py_ssize_t o, row = first, end, step = n * sizeof(outer) // sizeof(bits)
     cdef bits *dz = <bits *>dy
-    for o in range(outputs):
-        db[o] = _derive_row[outer](y + o * n, dy + o * n, n, activation, dz + o * step)
-    for panel in range((outputs + rows - 1) // rows if rows else 0):
-        row = panel * rows
-        size = min(rows, outputs - row)
-        product16(TO_WEIGHTS, size, inputs, n, dz + row * step, step, scratch, x, n, prepared, False, dw + row * inputs)
-
-
-cdef void _backward_to_inputs(const bits *w, const bits *dz, Py_ssize_t step, float *prepared, inner *dx, float *dx32,
-                              Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t n,
-                              float *scratch) noexcept nogil:
-    """Rows first..last-1 of dx. A panel of outputs is a part of every sum."""
-    cdef Py_ssize_t panel, row, size, rows = panel_of(outputs)
-    if inner is float:
-        dx32 = dx
-    if widens():
-        prepared = line(scratch + PANEL * inputs)
-    for panel in range((outputs + rows - 1) // rows):
-        row = panel * rows
-        size = min(rows, outputs - row)
-        if widens():
-            prepare_operand(TO_INPUTS, dz + row * step, size, n, step, prepared)
-        product16(TO_INPUTS, last - first, n, size, w + row * inputs + first, inputs, scratch, dz + row * step, step,
-                  prepared, row > 0, dx32 + first * n)
-    _write[inner](dx32 + first * n, (last - first) * n, dx + first * n)
+    while row < last:
+        end = min(row + ROWS, last)
+        for o in range(row, end):
+            db[o] = _derive_row[outer](y + o * n, dy + o * n, n, activation, dz + o * step)
+        if packed_dz != NULL:
+            pack(TO_INPUTS, dz, outputs, n, step, row, end, packed_dz)
+        outer_product16(end - row, inputs, n, dz + row * step, step, x, packed_x, scratch, dw + row * inputs)
+        row = end
 
 
 def dense_bfloat16_forward(const bits[:, ::1] w_oi, const float[::1] b_o, const bits[:, ::1] x_in, int activation,
                            outer[:, ::1] y_on, float[::1] scratch):
     """y = activation(w x + b). `scratch`: at least dense_bfloat16_scratch(outputs, inputs, n) elements."""
     cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1], first
-    cdef Py_ssize_t one = _band(inputs, n)
+    cdef Py_ssize_t shared = _shared(outputs, inputs, n), one = product_scratch(n)
     cdef int bands = _bands(outputs, inputs, n, scratch.shape[0]), band
-    cdef float *prepared
-    cdef float *rest
+    cdef float *packed
     assert b_o.shape[0] == outputs and x_in.shape[0] == inputs
     assert y_on.shape[0] == outputs and y_on.shape[1] == n
-    assert scratch.shape[0] >= 16 + _shared(inputs, n) + _prepared(outputs, n) + one
+    assert scratch.shape[0] >= shared + one
     if n == 0 or outputs == 0 or inputs == 0:
         return
-    prepared = line(&scratch[0])
-    rest = prepared + _shared(inputs, n)
+    packed = line(&scratch[0])
     with nogil:
-        prepare_operand(FORWARD, &x_in[0, 0], inputs, n, n, prepared)
         for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
-            first = band_start(outputs, bands, band)
-            _forward[outer](&w_oi[0, 0] + first * inputs, &b_o[0] + first, &x_in[0, 0], prepared,
-                            activation, &y_on[0, 0] + first * n, band_start(outputs, bands, band + 1) - first, inputs,
-                            n, rest + band * one)
+            pack(FORWARD, &x_in[0, 0], inputs, n, n, _start(inputs, bands, band), _start(inputs, bands, band + 1),
+                 packed)
+        for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
+            first = _start(outputs, bands, band)
+            _forward(&w_oi[0, 0] + first * inputs, &b_o[0] + first, &x_in[0, 0], packed, activation,
+                     &y_on[0, 0] + first * n, outer is bits, _start(outputs, bands, band + 1) - first, inputs, n,
+                     &scratch[0] + shared + band * one)
+
+
+cdef void _forward(const bits *w, const float *b, const bits *x, const float *packed, int activation, void *y,
+                   bint narrow, Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n, float *scratch) noexcept nogil:
+    cdef Place place = Place(y, narrow, n, b, activation)
+    product16(FORWARD, outputs, n, inputs, w, inputs, x, n, packed, scratch, _put, &place)
+
+
+cdef void _to_inputs(const bits *w, const bits *dz, Py_ssize_t step, const float *packed, void *dx, bint narrow,
+                     Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t rows, Py_ssize_t n,
+                     float *scratch) noexcept nogil:
+    """`rows` rows of dx; w and dx begin with the first of them."""
+    cdef Place place = Place(dx, narrow, n, NULL, LINEAR)
+    product16(TO_INPUTS, rows, n, outputs, w, inputs, dz, step, packed, scratch, _put, &place)
 
 
 def dense_bfloat16_backward(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, const outer[:, ::1] y_on, int activation,
                             outer[:, ::1] dy_on, float[:, ::1] dw_oi, float[::1] db_o, inner[:, ::1] dx_in,
                             float[::1] scratch):
     """Gradients of a loss by w, b and x from that by y; `dy_on` is overwritten with the one by w x + b, in bfloat16:
-    each row of it where dy's began.
+    each row of it where dy's began. A linear layer does not read y, which may be dy's own array.
 
     dw, db and dx are overwritten, not added to. A `dx_in` of no rows is left alone: the first layer needs none.
     `scratch`: at least dense_bfloat16_scratch(outputs, inputs, n) elements.
     """
     cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1], first
-    cdef Py_ssize_t one = _band(inputs, n)
+    cdef Py_ssize_t shared = _shared(outputs, inputs, n), one = product_scratch(n)
     cdef int bands = _bands(outputs, inputs, n, scratch.shape[0]), band
-    cdef Py_ssize_t step = n * sizeof(outer) // sizeof(bits)
-    cdef float *shared
-    cdef float *prepared
-    cdef float *rest
+    cdef float *packed_x
+    cdef float *packed_dz
     assert x_in.shape[0] == inputs and y_on.shape[0] == outputs and y_on.shape[1] == n
     assert dy_on.shape[0] == outputs and dy_on.shape[1] == n
     assert dw_oi.shape[0] == outputs and dw_oi.shape[1] == inputs and db_o.shape[0] == outputs
     assert dx_in.shape[0] == 0 or (dx_in.shape[0] == inputs and dx_in.shape[1] == n)
-    assert scratch.shape[0] >= 16 + _shared(inputs, n) + _prepared(outputs, n) + one
+    assert scratch.shape[0] >= shared + one
     if n == 0 or outputs == 0 or inputs == 0:
         dw_oi[:, :] = 0
         db_o[:] = 0
         return
-    shared = line(&scratch[0])
-    prepared = shared + _shared(inputs, n)
-    rest = prepared + _prepared(outputs, n)
+    packed_x = line(&scratch[0])
+    packed_dz = packed_x + packed_size(inputs, n)
     with nogil:
-        prepare_operand(TO_WEIGHTS, &x_in[0, 0], inputs, n, n, shared)
         for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
-            first = band_start(outputs, bands, band)
-            _backward_to_weights[outer](&x_in[0, 0], shared, &y_on[0, 0] + first * n, &dy_on[0, 0] + first * n,
-                                        activation, &dw_oi[0, 0] + first * inputs, &db_o[0] + first,
-                                        band_start(outputs, bands, band + 1) - first, inputs, n, rest + band * one)
+            pack(TO_WEIGHTS, &x_in[0, 0], inputs, n, n, _start(inputs, bands, band), _start(inputs, bands, band + 1),
+                 packed_x)
+        for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
+            _to_weights[outer](&x_in[0, 0], packed_x, &y_on[0, 0], &dy_on[0, 0], activation, &dw_oi[0, 0], &db_o[0],
+                               packed_dz if dx_in.shape[0] else NULL, outputs, _start(outputs, bands, band),
+                               _start(outputs, bands, band + 1), inputs, n, &scratch[0] + shared + band * one)
         if dx_in.shape[0]:
-            if not widens():
-                prepare_operand(TO_INPUTS, <const bits *>&dy_on[0, 0], outputs, n, step, prepared)
             for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
-                _backward_to_inputs[inner](&w_oi[0, 0], <const bits *>&dy_on[0, 0], step, prepared, &dx_in[0, 0],
-                                           shared, outputs, inputs, band_start(inputs, bands, band),
-                                           band_start(inputs, bands, band + 1), n, rest + band * one)
+                first = _start(inputs, bands, band)
+                _to_inputs(&w_oi[0, 0] + first, <const bits *>&dy_on[0, 0], n * sizeof(outer) // sizeof(bits),
+                           packed_dz, &dx_in[0, 0] + first * n, inner is bits, outputs, inputs,
+                           _start(inputs, bands, band + 1) - first, n, &scratch[0] + shared + band * one)

@@ -1,6 +1,6 @@
 # cython: cdivision=True, boundscheck=False, wraparound=False
 # Products of bfloat16 matrices with float32 sums, on row-major data. A is large (a layer's weights, or what makes their
-# gradient), B small: it is prepared once, for whoever computes the product.
+# gradient), B small. By AMX, B is packed once, for whoever computes a part of the product (`pack`).
 
 from libc.stdint cimport uintptr_t
 
@@ -13,17 +13,20 @@ cdef extern from "distbelief/kernels/amx.h":
         AMX_TO_WEIGHTS
         AMX_TO_INPUTS
 
+    # What becomes of sums: rows x columns of them, rows ld apart, from (row, column) of the product on. Nobody reads
+    # them again.
+    ctypedef void (*Put "AmxPut")(void *to, float *sums, Py_ssize_t ld, Py_ssize_t row, Py_ssize_t column,
+                                  Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
+
     Py_ssize_t amx_up(Py_ssize_t size) nogil  # amx_tiles.h
     void amx_pack(int product, const unsigned short *b, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ldb,
-                  unsigned short *to) nogil
-    void amx_forward(const unsigned short *w, Py_ssize_t ldw, const unsigned short *b, float *c, Py_ssize_t rows,
-                     Py_ssize_t n, Py_ssize_t inner) nogil
+                  Py_ssize_t first, Py_ssize_t last, unsigned short *to) nogil
+    void amx_product(int product, const unsigned short *w, Py_ssize_t ldw, const unsigned short *b, Py_ssize_t rows,
+                     Py_ssize_t n, Py_ssize_t inner, Put put, void *to) nogil
     void amx_to_weights(const unsigned short *a, Py_ssize_t lda, const unsigned short *b, float *c, Py_ssize_t rows,
                         Py_ssize_t columns, Py_ssize_t n) nogil
-    void amx_to_inputs(const unsigned short *w, Py_ssize_t ldw, const unsigned short *b, float *c, Py_ssize_t rows,
-                       Py_ssize_t n, Py_ssize_t inner) nogil
 
-# Stored rows of A that are widened at a time, where there are no products of bfloat16.
+# Rows and columns of a block, where the product is not by AMX.
 cdef enum:
     PANEL = 256
 
@@ -34,21 +37,16 @@ cdef enum:
     TO_INPUTS = AMX_TO_INPUTS
 
 
-cdef inline bint widens() noexcept nogil:
-    """Whether numbers are widened and multiplied in float32."""
-    return not amx and gemm16 == NULL
+cdef inline Py_ssize_t packed_size(Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    """Elements of float32 that a packed B [rows, n] takes: whole lines of the cache."""
+    return amx_up(rows) * amx_up(n) // 2 if amx else 0
 
 
-cdef inline Py_ssize_t panel_of(Py_ssize_t rows) noexcept nogil:
-    """How many of A's stored rows to give to `product16` at a time."""
-    return min(rows, <Py_ssize_t>PANEL) if widens() else rows
-
-
-cdef inline Py_ssize_t operand(Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
-    """Elements of float32 that a prepared B [rows, n] takes: whole lines of the cache."""
+cdef inline Py_ssize_t product_scratch(Py_ssize_t n) noexcept nogil:
+    """Elements of float32 that products with a B [rows, n] need of whoever computes them."""
     if amx:
-        return amx_up(rows) * amx_up(n) // 2
-    return (rows * n + 15) // 16 * 16 if widens() else 0
+        return 0
+    return PANEL * n if gemm16 != NULL else PANEL * (PANEL + 2 * n)
 
 
 cdef inline float *line(float *place) noexcept nogil:
@@ -56,41 +54,75 @@ cdef inline float *line(float *place) noexcept nogil:
     return <float *>((<uintptr_t>place + 63) // 64 * 64)
 
 
-cdef inline void prepare_operand(int product, const unsigned short *b, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ldb,
-                                 float *prepared) noexcept nogil:
-    """B [rows, n], its rows ldb apart, for one of the products; `prepared` begins a line of the cache."""
+cdef inline void pack(int product, const unsigned short *b, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ldb,
+                      Py_ssize_t first, Py_ssize_t last, float *packed) noexcept nogil:
+    """Rows first..last-1 of B [rows, n], its rows ldb apart, for one of the products.
+
+    `first` is a multiple of 32, and `last` too or the number of rows; `packed` begins a line of the cache.
+    """
     if amx:
-        amx_pack(product, b, rows, n, ldb, <unsigned short *>prepared)
-    elif widens():
-        widen_rows(b, rows, n, ldb, prepared)
+        amx_pack(product, b, rows, n, ldb, first, last, <unsigned short *>packed)
 
 
 cdef inline void product16(int product, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner, const unsigned short *a,
-                           Py_ssize_t lda, float *a32, const unsigned short *b, Py_ssize_t ldb, const float *prepared,
-                           bint add, float *c) noexcept nogil:
-    """C[rows, columns] = one of the products of A and B, or is added to if it was begun with other panels of A.
+                           Py_ssize_t lda, const unsigned short *b, Py_ssize_t ldb, const float *packed,
+                           float *scratch, Put put, void *to) noexcept nogil:
+    """FORWARD: A B; TO_INPUTS: A' B. [rows, columns], handed to `put` piece by piece; lda, ldb: length of a stored row.
 
-    ld: length of a stored row. `a32` has room for A in float32, if numbers are widened; `prepared` is B as
-    `prepare_operand` leaves it.
+    `packed` is B as `pack` leaves it; `scratch` has product_scratch(columns) elements.
     """
-    cdef bint transpose_a = product == TO_INPUTS, transpose_b = product == TO_WEIGHTS
-    cdef Py_ssize_t width = rows if transpose_a else inner
+    cdef bint transposed = product == TO_INPUTS
+    cdef float *sums = scratch
+    cdef float *b32 = scratch + PANEL * columns
+    cdef float *a32 = b32 + PANEL * columns
+    cdef Py_ssize_t row = 0, k, size, depth
+    if amx:
+        amx_product(product, a, lda, <const unsigned short *>packed, rows, columns, inner, put, to)
+        return
+    while row < rows:
+        size = min(rows - row, <Py_ssize_t>PANEL)
+        if gemm16 != NULL:  # Row-major; CblasNoTrans is 111, CblasTrans 112.
+            gemm16(101, 111 + transposed, 111, <int>size, <int>columns, <int>inner, 1,
+                   a + (row if transposed else row * lda), <int>lda, b, <int>ldb, 0, sums, <int>columns)
+        else:
+            k = 0
+            while k < inner:
+                depth = min(inner - k, <Py_ssize_t>PANEL)
+                widen_rows(b + k * ldb, depth, columns, ldb, b32)
+                if transposed:
+                    widen_rows(a + k * lda + row, depth, size, lda, a32)
+                else:
+                    widen_rows(a + row * lda + k, size, depth, lda, a32)
+                gemm[float](b't' if transposed else b'n', b'n', <int>size, <int>columns, <int>depth, a32,
+                            <int>(size if transposed else depth), b32, <int>columns, 1 if k else 0, sums, <int>columns)
+                k += depth
+        put(to, sums, columns, row, 0, size, columns)
+        row += size
+
+
+cdef inline void outer_product16(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t n, const unsigned short *a,
+                                 Py_ssize_t lda, const unsigned short *b, const float *packed, float *scratch,
+                                 float *c) noexcept nogil:
+    """TO_WEIGHTS: C [rows, columns] = A B', of A [rows, n], its rows lda apart, and B [columns, n]; else as above."""
+    cdef float *a32 = scratch
+    cdef float *b32 = scratch + PANEL * n
+    cdef Py_ssize_t row = 0, column, size, wide
     if rows == 0:
         return
-    if amx:  # takes A whole
-        if product == FORWARD:
-            amx_forward(a, lda, <const unsigned short *>prepared, c, rows, columns, inner)
-        elif product == TO_WEIGHTS:
-            amx_to_weights(a, lda, <const unsigned short *>prepared, c, rows, columns, inner)
-        else:
-            amx_to_inputs(a, lda, <const unsigned short *>prepared, c, rows, columns, inner)
+    if amx:
+        amx_to_weights(a, lda, <const unsigned short *>packed, c, rows, columns, n)
         return
     if gemm16 != NULL:
-        # Row-major; CblasNoTrans is 111, CblasTrans 112.
-        gemm16(101, 111 + transpose_a, 111 + transpose_b, <int>rows, <int>columns, <int>inner, 1, a, <int>lda,
-               b, <int>ldb, 1 if add else 0, c, <int>columns)
+        gemm16(101, 111, 112, <int>rows, <int>columns, <int>n, 1, a, <int>lda, b, <int>n, 0, c, <int>columns)
         return
-    widen_rows(a, inner if transpose_a else rows, width, lda, a32)
-    gemm[float](b't' if transpose_a else b'n', b't' if transpose_b else b'n', <int>rows, <int>columns, <int>inner,
-                a32, <int>width, <float *>prepared, <int>(inner if transpose_b else columns), 1 if add else 0, c,
-                <int>columns)
+    while row < rows:
+        size = min(rows - row, <Py_ssize_t>PANEL)
+        widen_rows(a + row * lda, size, n, lda, a32)
+        column = 0
+        while column < columns:
+            wide = min(columns - column, <Py_ssize_t>PANEL)
+            widen_rows(b + column * n, wide, n, n, b32)
+            gemm[float](b'n', b't', <int>size, <int>wide, <int>n, a32, <int>n, b32, <int>n, 0,
+                        c + row * columns + column, <int>columns)
+            column += wide
+        row += size

@@ -39,8 +39,8 @@ def softmax_cross_entropy(const real[:, ::1] z_kn, const long long[::1] labels_n
                           real[:, ::1] dz_kn, double[:, ::1] scratch_2n):
     """Returns the sum over examples of -log softmax(z)[label]; writes scale times its gradient to `dz_kn`.
 
-    dz = scale (softmax(z) - onehot(label)). Scores are shifted by their maximum, so none overflows. Labels must
-    lie in 0..classes-1. `scratch_2n` is overwritten. Threads share the columns.
+    dz = scale (softmax(z) - onehot(label)); `dz_kn` may be `z_kn` itself. Scores are shifted by their maximum, so none
+    overflows. Labels must lie in 0..classes-1. `scratch_2n` is overwritten. Threads share the columns.
     """
     cdef Py_ssize_t classes = z_kn.shape[0], n = z_kn.shape[1], first, j
     cdef double loss = 0
@@ -50,12 +50,14 @@ def softmax_cross_entropy(const real[:, ::1] z_kn, const long long[::1] labels_n
     if n == 0 or classes == 0:
         return 0.0
     with nogil:
+        for j in range(n):
+            loss -= z_kn[labels_n[j], j]
         for band in prange(bands, schedule="static", use_threads_if=bands > 1):
             first = band_start(n, bands, band)
             _columns[real](&z_kn[0, 0] + first, &dz_kn[0, 0] + first, scale, &scratch_2n[0, 0] + first,
                            &scratch_2n[1, 0] + first, classes, n, band_start(n, bands, band + 1) - first)
         for j in range(n):
-            loss += scratch_2n[0, j] - z_kn[labels_n[j], j]
+            loss += scratch_2n[0, j]
             dz_kn[labels_n[j], j] -= <real>scale
     return loss
 

@@ -22,7 +22,7 @@ class Loss(Protocol):
         ...
 
     def gradient(self, z_kn: np.ndarray, labels: np.ndarray, dz_kn: np.ndarray, scratch: np.ndarray) -> float:
-        """Returns the mean loss over the n examples and writes its gradient to `dz_kn`."""
+        """Returns the mean loss over the n examples and writes its gradient to `dz_kn`, which may be `z_kn` itself."""
         ...
 
     def score(self, z_kn: np.ndarray, labels: np.ndarray, scratch: np.ndarray) -> tuple[float, int | None]:

@@ -43,8 +43,9 @@ class Buffers:
     """What a step writes besides the gradient, for up to `batch` examples; one arena, allocated here.
 
     Outputs lie one after another. Going backwards, those above a layer are no longer needed: errors take turns right
-    behind its output and at the far end of the region, one read while the other is written. Scratch that nobody keeps
-    is one place for all.
+    behind its output and at the far end of the region, one read while the other is written. The first of them, the
+    loss's, lies in the place of the outputs that it is of, if the last layer can do without those. Scratch that nobody
+    keeps is one place for all.
     """
 
     def __init__(
@@ -93,6 +94,8 @@ class Buffers:
         fars = [self._far - size for size in self._sizes(n)]
         y = [self._array(*place) for place in zip(begins, shapes, self._outputs, strict=True)]
         starts = [fars[i] if i % 2 else nears[i] for i in range(len(shapes))]
+        if not self._layers[-1].needs_output:
+            starts[-1] = begins[-1]
         dy = [self._array(*place) for place in zip(starts, shapes, self._outputs, strict=True)]
         return Views(y, dy, np.empty((0, *self._layers[0].below[1:], n), self._dtype))
 
@@ -101,9 +104,11 @@ class Buffers:
         sizes = self._sizes(n)
         ends = list(itertools.accumulate(sizes))
         nears = [*ends[1:], ends[-1]]
-        far = max(map(sum, zip(nears, sizes, strict=True)))
+        errors = sizes if self._layers[-1].needs_output else [*sizes[:-1], 0]
+        far = max(map(sum, zip(nears, errors, strict=True)))
         for i in range(0, len(sizes), 2):  # those that are near, with a neighbour's at the far end
-            far = max(far, nears[i] + sizes[i] + max(sizes[max(0, i - 1) : i] + sizes[i + 1 : i + 2], default=0))
+            beside = max(errors[max(0, i - 1) : i] + errors[i + 1 : i + 2], default=0)
+            far = max(far, nears[i] + errors[i] + beside)
         return [0, *ends[:-1]], nears, far
 
     def _array(self, start: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -25,6 +25,7 @@ class Dense:
         self.inputs = math.prod(self.below)
         self.shape: Shape = (outputs,)
         self.activation = activation
+        self.needs_output = activation != "linear"
         self.w, self.b = f"{name}.w", f"{name}.b"
         self.weights = (self.w,)
         self._activation = ACTIVATIONS[activation]

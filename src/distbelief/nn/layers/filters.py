@@ -30,6 +30,7 @@ class Filters:
         self.below = tuple(below)
         self.shape = (*self.window.places(self.below), maps)
         self.activation = activation
+        self.needs_output = activation != "linear"
         self.w, self.b = f"{name}.w", f"{name}.b"
         self.weights = (self.w,)
         self._activation = ACTIVATIONS[activation]

@@ -24,6 +24,8 @@ class Layer(Protocol):
     """Those of the tensors that an L2 penalty falls on: not the biases."""
     tied: bool
     """Whether cuts share all of the tensors, and their gradients add up, instead of having slices of them."""
+    needs_output: bool
+    """Whether backward reads y; if not, dy may lie in its place."""
     keeps_scratch: bool
     """Whether backward needs what forward left in scratch; the scratch of other layers is shared among them."""
 

@@ -29,6 +29,7 @@ class Normalise:
 
     weights: tuple[str, ...] = ()
     tied = False
+    needs_output = True
     keeps_scratch = True
 
     def __init__(self, name: str, below: Shape, window: int | Sequence[int] = 5, floor: float = 0.01):

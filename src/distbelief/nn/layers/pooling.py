@@ -18,6 +18,7 @@ class Pool:
 
     weights: tuple[str, ...] = ()
     tied = False
+    needs_output = True
     keeps_scratch = False
 
     def __init__(
