@@ -19,7 +19,7 @@ enum {
     AMX_WIDE = 160,        /* and inputs of a panel of W: it and the next one stay in the second cache, */
     AMX_SUMS = 163840,     /* beside these sums */
     AMX_LONGEST = 1024,    /* batch that the gradient by W takes in one go */
-    AMX_NEAR = 16384,      /* numbers of the gradient by the outputs that stay in the first cache, */
+    AMX_NEAR = 8192,       /* numbers of the gradient by the outputs that stay in the first cache, */
     AMX_FAR = 262144,      /* and in the second, if the inputs do not */
 };
 
