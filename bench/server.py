@@ -5,6 +5,7 @@
 copy            np.copyto of all parameters, on rank 0, the client's
 adagrad         the kernel alone, over all parameters, on rank 0 too
 fetch           the parameters of all shards, until they are the replica's: piece by piece, bfloat16 made wide
+fetch as held   the same for a replica that holds its parameters as they travel, in bfloat16 (only with --wire bfloat16)
 push            a gradient, until every shard has received it and said so; no rule is applied
 push + adagrad  the same, and every shard has applied Adagrad before it says so
 
@@ -14,7 +15,7 @@ shards alone, twice for `--idle` seconds: once to see what they cost, once with 
 them asleep.
 
 The last line is JSON. Medians for all parameters, in milliseconds: `fetch_ms`, `push_ms` (Adagrad applied), `send_ms`
-(not applied), `kernel_ms`, `copy_ms`. `fetch_ratio`: copy_ms / fetch_ms. `push_ratio`: push_ms /
+(not applied), `kernel_ms`, `copy_ms`; `fetch_held_ms`: of a replica that holds bfloat16, or null. `fetch_ratio`: copy_ms / fetch_ms. `push_ratio`: push_ms /
 (kernel_ms + copy_ms). `idle_cpu`: percent of a core that an idle shard takes, of several the largest. `push_wait_ms`:
 the p99 of the time from the start of a small push at idle shards until the last has answered; the client does not
 sleep meanwhile, so nearly all of it is the shards waking up.
@@ -95,12 +96,13 @@ class Obedience:
 class Bench:
     """The client's rank: `size` parameters on shards that serve already. Local."""
 
-    def __init__(self, endpoint: Endpoint, client: Client, placement: Placement):
+    def __init__(self, endpoint: Endpoint, client: Client, placement: Placement, narrow: bool):
         self._endpoint = endpoint
         self._client = client
         self._shards = range(1, 1 + len(placement))
         self._counts = np.zeros(len(placement), np.int64)
         self._parameters, self._gradient, self._squares, self._other = np.ones((4, placement.size), DTYPE)
+        self._held = np.ones(placement.size, np.uint16) if narrow else None
 
     def order(self, kind: int) -> np.ndarray:
         """Every shard's answer, [shards, 2]: seconds of CPU, and the time."""
@@ -110,8 +112,9 @@ class Bench:
         self._endpoint.wait_all(requests, TIMEOUT, "the shards to obey")
         return said
 
-    def fetch(self) -> float:
-        return latency.seconds_of(lambda: self._client.install(self._client.fetch(), self._parameters))
+    def fetch(self, into: np.ndarray | None = None) -> float:
+        parameters = self._parameters if into is None else into
+        return latency.seconds_of(lambda: self._client.install(self._client.fetch(), parameters))
 
     def push(self) -> float:
         began = time.perf_counter()
@@ -148,6 +151,8 @@ class Bench:
         """Everything `calls` times."""
         seconds = {"copy": [self.copy() for _ in range(calls)], "adagrad": [self.kernel() for _ in range(calls)]}
         seconds["fetch"] = [self.fetch() for _ in range(calls)]
+        if self._held is not None:
+            seconds["fetch as held"] = [self.fetch(self._held) for _ in range(calls)]
         for name, order in (("push", KEEP), ("push + adagrad", APPLY)):
             self.order(order)
             seconds[name] = [self.push() for _ in range(calls)]
@@ -184,7 +189,7 @@ def use(endpoint: Endpoint, placement: Placement, settings: Server) -> Iterator[
     """The client's rank: the shards at work. Collective over the endpoint, with `hold`."""
     window = endpoint.window(0)
     client = Client(endpoint, window, placement, list(range(1, 1 + len(placement))), DTYPE, TIMEOUT, settings, number=0)
-    bench = Bench(endpoint, client, placement)
+    bench = Bench(endpoint, client, placement, narrow=settings.fetch_wire == "bfloat16")
     bench.order(TELL)  # once they answer, they hold their parameters
     yield bench
     bench.order(LEAVE)
@@ -214,6 +219,7 @@ def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
     ms = {name: row["p50_us"] / 1e3 for name, row in rows.items()}
     return {
         "fetch_ms": ms["fetch"],
+        "fetch_held_ms": ms.get("fetch as held"),
         "push_ms": ms["push + adagrad"],
         "send_ms": ms["push"],
         "kernel_ms": ms["adagrad"],
