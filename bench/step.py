@@ -7,8 +7,9 @@ In bfloat16 parameters are held in it, as those of a replica are whose masters a
 step from float32 parameters, rounded once a step; `MKL's products`: the same step by MKL, where ours are by AMX and it
 is installed.
 
-Rivals take turns; figures are medians. `products`: the matrix products of the dense layers and nothing else, on the
-same arrays. `--against torch` takes the best that PyTorch has for the type: float32, or for bfloat16 the faster of
+Rivals take turns, of several steps each (about half a second): in training a step follows a step, and finds in the
+last cache what that one left. Figures are medians of the turns. `products`: the matrix products of the dense layers and
+nothing else, on the same arrays. `--against torch` takes the best that PyTorch has for the type: float32, or for bfloat16 the faster of
 autocast and a model held in bfloat16; all have the same parameters and minibatch, and their losses must agree.
 `--against one-thread`: the same step on one thread.
 Peak bytes: the most resident memory during steps beyond that before the network was built, and what the network has
@@ -32,6 +33,8 @@ from distbelief.kernels import product, use_amx, use_gemm16, use_threads
 from distbelief.nn import Dense
 from distbelief.nn.arena import aligned
 from distbelief.processor import mkl, prepare
+
+TURN = 0.5  # seconds
 
 # Relative, of the losses of the same minibatch: sums of thousands of roundings.
 AGREE = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -71,9 +74,12 @@ def on_one_thread(step: Step, threads: int) -> Call:
     return run
 
 
-def by_mkl(step: Step) -> Call:
-    """The same step with MKL's products of bfloat16 in place of ours."""
+def by_mkl(described: Described, batch: int) -> Call:
+    """The same step with MKL's products of bfloat16 in place of ours, in a network planned for them."""
     gemm16 = mkl.address("cblas_gemm_bf16bf16f32")
+    use_amx(False), use_gemm16(gemm16)
+    step = Step(described, batch, "bfloat16", "bfloat16")
+    use_amx(), use_gemm16()
 
     def run() -> None:
         use_amx(False), use_gemm16(gemm16)
@@ -108,12 +114,12 @@ def measured_memory(described: Described, batch: int, dtype: str) -> tuple[Step,
     return step, found | {"planned_of_least": memory.planned / least, "taken_of_least": taken / least}
 
 
-def race(step: Step, rounding: Step | None, arguments: argparse.Namespace, repetitions: int) -> dict:
+def race(step: Step, described: Described, arguments: argparse.Namespace, repetitions: int) -> dict:
     rivals: dict[str, Call] = {"distbelief": step}
-    if rounding is not None:
-        rivals["rounding"] = rounding
+    if arguments.dtype == "bfloat16":
+        rivals["rounding"] = Step(described, step.batch.size, arguments.dtype)
         if use_amx() and mkl.library():
-            rivals["MKL's products"] = by_mkl(step)
+            rivals["MKL's products"] = by_mkl(described, step.batch.size)
     dense = arguments.dtype == "float32" and all(isinstance(layer, Dense) for layer in step.network.layers)
     if dense:
         rivals["products"] = products(step)
@@ -129,13 +135,13 @@ def race(step: Step, rounding: Step | None, arguments: argparse.Namespace, repet
             other = rival()
             if abs(other - loss) > AGREE[arguments.dtype] * abs(loss):
                 raise RuntimeError(f"the loss of {name} is {other}, ours {loss}")
-    seconds = medians(rivals | theirs, repetitions, 0.0)
+    seconds = medians(rivals | theirs, repetitions, TURN if not arguments.quick else 0.0)
     gflop = 3e-9 * step.network.flops(step.batch.size)
     print(f"{'':<16} {'ms':>9} {'GFLOP/s':>9} {'of ours':>9}")
     for name, time in seconds.items():
         print(f"{name:<16} {1e3 * time:>9.2f} {gflop / time:>9.1f} {time / seconds['distbelief']:>9.2f}")
     found = {"ours_ms": 1e3 * seconds["distbelief"], "gflops": gflop / seconds["distbelief"]}
-    if rounding is not None:
+    if arguments.dtype == "bfloat16":
         found["rounding_ms"] = 1e3 * seconds["rounding"]
         found["mkl_ms"] = 1e3 * seconds["MKL's products"] if "MKL's products" in seconds else None
     if dense:
@@ -173,8 +179,7 @@ def main() -> None:
     described = NETWORKS[arguments.net][arguments.quick]()
     step, memory = measured_memory(described, batch, arguments.dtype)
     print(f"{described.words}, {step.network.layout.size} parameters, batch {batch}, {arguments.dtype}")
-    rounding = Step(described, batch, arguments.dtype) if arguments.dtype == "bfloat16" else None
-    found = race(step, rounding, arguments, 3 if arguments.quick else arguments.repetitions)
+    found = race(step, described, arguments, 3 if arguments.quick else arguments.repetitions)
     print(
         f"memory           {memory['bytes_taken'] / 1e6:.1f} MB taken, {memory['bytes_planned'] / 1e6:.1f} MB planned, "
         f"{memory['bytes_least'] / 1e6:.1f} MB of parameters, gradients and activations"
