@@ -9,8 +9,9 @@ is installed.
 
 Rivals take turns, of several steps each (about half a second): in training a step follows a step, and finds in the
 last cache what that one left. Figures are medians of the turns. `products`: the matrix products of the dense layers and
-nothing else, on the same arrays. `--against torch` takes the best that PyTorch has for the type: float32, or for bfloat16 the faster of
-autocast and a model held in bfloat16; all have the same parameters and minibatch, and their losses must agree.
+nothing else, on the same arrays. `--against torch` takes the best that PyTorch has for the type: float32, or for
+bfloat16 the faster of autocast and a model held in bfloat16; all have the same parameters and minibatch, and their
+losses must agree.
 `--against one-thread`: the same step on one thread.
 Peak bytes: the most resident memory during steps beyond that before the network was built, and what the network has
 planned, beside the sum of parameters, gradients and activations.

@@ -14,7 +14,7 @@ from distbelief.nn import Convolution, Dense, LocallyConnected, Network, Pool
 from distbelief.optim import Adagrad, FixedRate
 from distbelief.partition import Cut
 from distbelief.server import Bounded, Compensated, Scaled, Server, pieces
-from distbelief.server.messages import PAYLOAD
+from distbelief.server.messages import PAYLOADS
 
 RULE = FixedRate(rate=0.1)
 
@@ -117,7 +117,7 @@ def test_each_partition_talks_only_to_the_shards_that_hold_its_intervals():
     placement = np.arange(9) * problem.model().layout.size // 8
     for partition, intervals in enumerate(problem.cut(2).intervals):
         rank = str(8 + partition)
-        told = {int(words[3]) for words in lines if words[1:3] == [rank, "send"] and words[4] == str(PAYLOAD)}
+        told = {int(words[3]) for words in lines if words[1:3] == [rank, "send"] and int(words[4]) in PAYLOADS}
         elements = np.concatenate([np.arange(*interval) for interval in intervals])
         assert told == set(np.searchsorted(placement, elements, side="right") - 1)
 

@@ -10,7 +10,7 @@ from distbelief.comm.sim import Cluster
 from distbelief.launch.roles import assign
 from distbelief.optim import Adagrad
 from distbelief.server import Placement
-from distbelief.server.messages import GRADIENT, HEADER, PAYLOAD, PUSH, record
+from distbelief.server.messages import GRADIENT, HEADER, PUSH, payload_tag, record
 
 SHARDS, RANKS = 2, 5
 
@@ -36,7 +36,7 @@ class OneSided(Digits):
             header = record(
                 HEADER, kind=GRADIENT, sequence=10**9, last=True, start=start, stop=stop, nbytes=nothing.nbytes
             )
-            requests = [self._endpoint.send(header, 1, PUSH), self._endpoint.send(nothing, 1, PAYLOAD)]
+            requests = [self._endpoint.send(header, 1, PUSH), self._endpoint.send(nothing, 1, payload_tag(0))]
             self._endpoint.wait_all(requests, 20.0, "shard 1")
         return batch
 

@@ -10,7 +10,7 @@ from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.algorithms.warmstart import clocks, starts
 from distbelief.optim import FixedRate
 from distbelief.server import Bounded, Server
-from distbelief.server.messages import PAYLOAD
+from distbelief.server.messages import PAYLOADS
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def pushes_of_replica_0_before(log: str, replicas: int) -> list[float]:
     """For each other replica: how often replica 0 pushed before its first push; infinite if it never did."""
     # Columns of the log: time, rank, kind, peer, tag, ...
     lines = [line.split() for line in log.splitlines()]
-    sources = [int(words[1]) for words in lines if words[2] == "send" and words[4] == str(PAYLOAD)]
+    sources = [int(words[1]) for words in lines if words[2] == "send" and int(words[4]) in PAYLOADS]
     return [sources[: sources.index(rank)].count(1) if rank in sources else math.inf for rank in range(2, replicas + 1)]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from distbelief.algorithms.loop import serve
+from distbelief.algorithms.serving import Serving
 from distbelief.comm.sim import Cluster
 from distbelief.server import Client, Placement, Service, Shard
 from distbelief.server.messages import RECORD
@@ -26,8 +27,11 @@ class _Until:
         return TIMEOUT
 
 
-def run(program, *, values, rule, shards, clients, pushes, settings=None, **cluster):
-    """`program(client, endpoint)` on each client rank; the shards' final parameters, their records, the results."""
+def run(program, *, values, rule, shards, clients, pushes, settings=None, beside=False, **cluster):
+    """`program(client, endpoint)` on each client rank; the shards' final parameters, their records, the results.
+
+    `beside`: shards serve as those beside a replica do.
+    """
     placement = Placement(values.size, shards)
 
     def role(endpoint):
@@ -55,7 +59,11 @@ def run(program, *, values, rule, shards, clients, pushes, settings=None, **clus
         start, stop = placement.intervals[number]
         shard = Shard(placement.intervals[number], values[start:stop].copy(), rule, window, settings, [0] * clients)
         endpoint.wait_all([endpoint.send(np.zeros(1), shards + c, 99) for c in range(clients)], TIMEOUT, "the clients")
-        serve(endpoint, [Service(endpoint, shard, TIMEOUT, settings), _Until(shard, pushes)])
+        parts = [Service(endpoint, shard, TIMEOUT, settings), _Until(shard, pushes)]
+        if beside:
+            Serving(endpoint, parts).serve()
+        else:
+            serve(endpoint, parts)
         told = window.local[: RECORD.itemsize].view(RECORD)[0]
         result = shard.parameters.copy(), told.copy()
         window.free()

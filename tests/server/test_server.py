@@ -11,7 +11,7 @@ from distbelief.optim import Adagrad, FixedRate
 from distbelief.server import Client, Interval, Placement, Server
 from distbelief.server.exposed import MARK, Exposed
 from distbelief.server.fetch import Reader
-from distbelief.server.messages import GRADIENT, HEADER, PAYLOAD, PUSH, RECORD, THROUGH, record
+from distbelief.server.messages import APPLIED, FETCHING, GRADIENT, HEADER, PUSH, RECORD, THROUGH, payload_tag, record
 
 
 @pytest.mark.parametrize(("size", "shards"), [(1, 1), (10, 3), (41, 7), (1000, 64), (5, 5)])
@@ -136,7 +136,10 @@ def test_a_buffer_on_its_way_cannot_be_pushed_again():
 
 
 def _header(**fields):
-    return record(HEADER, **{"kind": GRADIENT, "start": 0, "stop": 4, "nbytes": 32} | fields)
+    return record(HEADER, **{"kind": GRADIENT, "sequence": 99, "start": 0, "stop": 4, "nbytes": 32, "mark": 7} | fields)
+
+
+PAYLOAD = payload_tag(7)
 
 
 @pytest.mark.parametrize(
@@ -152,19 +155,84 @@ def _header(**fields):
         ([(_header(kind=THROUGH, client=-1, nbytes=0), PUSH)], "a header of client -1, of 1"),
         ([(_header(kind=77), PUSH), (np.ones(4), PAYLOAD)], "a header of unknown kind 77"),
         ([(_header(kind=77, nbytes=0), PUSH)], "a header of unknown kind 77"),
+        ([(_header(kind=77), PUSH)], "a header of unknown kind 77"),
+        ([(_header(kind=77, nbytes=0), PUSH), (np.ones(4), PAYLOAD)], "a header of unknown kind 77"),
         ([(np.zeros(5, np.uint8), PUSH)], f"a header of 5 bytes, expected {HEADER.itemsize}"),
     ],
 )
-def test_what_a_shard_cannot_take_is_refused_and_the_next_push_is_applied(messages, words, capsys):
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_a_shard_cannot_take_is_refused_and_the_next_push_is_applied(messages, words, beside, capsys):
     def program(client, endpoint):
+        endpoint.wait_all([endpoint.send(buffer, 0, tag) for buffer, tag in messages], TIMEOUT, "the shard")
+        client.wait_push(client.push(np.ones(4), np.zeros(1, np.int64)))
+        assert endpoint.clock() < TIMEOUT / 10, "nobody waits for what does not come"
+
+    parameters, (told,), _ = run(
+        program, values=np.zeros(4), rule=FixedRate(rate=0.5), shards=1, clients=1, pushes=1, beside=beside
+    )
+    np.testing.assert_array_equal(parameters, np.full(4, -0.5))
+    assert told["refused"] == 1 and told["count"] == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and words in said and "refused" in said and "from rank 1" in said
+
+
+@pytest.mark.parametrize(
+    ("header", "refused"),
+    [
+        (np.zeros(5, np.uint8), 2),  # with the payload, as nobody can tell that it belongs to this header
+        (_header(kind=FETCHING, nbytes=0), 1),
+        (_header(kind=THROUGH, nbytes=0), 1),
+        (None, 1),
+    ],
+)
+def test_a_payload_that_belongs_to_no_push_is_never_applied(header, refused, capsys):
+    def program(client, endpoint):
+        messages = [] if header is None else [(header, PUSH)]
+        messages += [(np.full(4, 100.0), PAYLOAD)]
         endpoint.wait_all([endpoint.send(buffer, 0, tag) for buffer, tag in messages], TIMEOUT, "the shard")
         client.wait_push(client.push(np.ones(4), np.zeros(1, np.int64)))
 
     parameters, (told,), _ = run(program, values=np.zeros(4), rule=FixedRate(rate=0.5), shards=1, clients=1, pushes=1)
     np.testing.assert_array_equal(parameters, np.full(4, -0.5))
+    assert told["refused"] == refused and told["count"] == 1
+    assert "a payload of 32 bytes without a header, from rank 1" in capsys.readouterr().err
+
+
+def test_a_payload_that_belongs_to_no_push_is_left_alone_beside_a_replica():
+    """There nobody looks for it, and the next push has another tag."""
+
+    def program(client, endpoint):
+        endpoint.send(np.zeros(5, np.uint8), 0, PUSH), endpoint.send(np.full(4, 100.0), 0, PAYLOAD)
+        client.wait_push(client.push(np.ones(4), np.zeros(1, np.int64)))
+
+    parameters, (told,), _ = run(
+        program, values=np.zeros(4), rule=FixedRate(rate=0.5), shards=1, clients=1, pushes=1, beside=True
+    )
+    np.testing.assert_array_equal(parameters, np.full(4, -0.5))
     assert told["refused"] == 1 and told["count"] == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and words in said and "refused" in said and "from rank 1" in said
+
+
+@pytest.mark.parametrize("wrong", ["header", "payload"])
+def test_a_push_of_which_a_piece_is_refused_is_not_an_update(wrong, capsys):
+    """What follows the piece is not applied, the push neither counted nor acknowledged; the next one is."""
+
+    def program(client, endpoint):
+        def piece(mark, start, payload, nbytes=16, last=False):
+            header = _header(mark=mark, start=start, stop=start + 2, nbytes=nbytes, sequence=0, last=last)
+            return endpoint.send(header, 0, PUSH), endpoint.send(payload, 0, payload_tag(mark))
+
+        sent = [*piece(1, 0, np.ones(2))]
+        sent += piece(2, 2, np.ones(1), nbytes=8 if wrong == "header" else 16)
+        sent += piece(3, 4, np.ones(2), last=True)
+        endpoint.wait_all(sent, TIMEOUT, "the shard")
+        assert endpoint.wait_message(TIMEOUT / 10, tag=APPLIED) is None
+        client._sequence = 1
+        client.wait_push(client.push(np.ones(6), np.zeros(1, np.int64)))
+
+    parameters, (told,), _ = run(program, values=np.zeros(6), rule=FixedRate(rate=1.0), shards=1, clients=1, pushes=1)
+    np.testing.assert_array_equal(parameters, [-2, -2, -1, -1, -1, -1])
+    assert told["refused"] == 1 and told["count"] == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_the_deadline_names_the_shards_that_are_silent():

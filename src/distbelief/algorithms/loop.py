@@ -10,7 +10,10 @@ HEAR = 16
 
 
 class Part(Protocol):
-    """A role, or a piece of one, on a rank that serves."""
+    """A role, or a piece of one, on a rank that serves.
+
+    It may have `strays`: tags of messages that should have come with others, which it takes where one turns up alone.
+    """
 
     tags: tuple[int, ...]
     finished: bool
@@ -34,6 +37,7 @@ def serve(
     """
     by_tag = {tag: part for part in parts for tag in part.tags}
     following = _ours(endpoint, list(by_tag)) if strangers else _any(endpoint)
+    by_tag |= {tag: part for part in parts for tag in getattr(part, "strays", ())}
     while not (until() if until else any(part.finished for part in parts)):
         rest = min(part.work() for part in parts)
         envelope = following(rest)

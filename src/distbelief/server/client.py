@@ -21,10 +21,10 @@ from distbelief.server.messages import (
     GRADIENT,
     HEADER,
     NOTHING,
-    PAYLOAD,
     PUSH,
     RECORD,
     THROUGH,
+    payload_tag,
     record,
 )
 from distbelief.server.pieces import cut, side_by_side
@@ -194,7 +194,7 @@ class Client:
         )
         rank = self._shards[piece.shard]
         push.requests.append(self._endpoint.send(header, rank, PUSH))
-        push.requests.append(self._endpoint.send(payload, rank, PAYLOAD))
+        push.requests.append(self._endpoint.send(payload, rank, payload_tag(mark)))
         if rounding is not None:
             rounding.leaves(payload, push.requests[-1])
         self.bytes_pushed += payload.nbytes + HEADER.itemsize

@@ -4,10 +4,11 @@ from collections import namedtuple
 
 import numpy as np
 
-# Tags. One message of PUSH (a header) is followed by one of PAYLOAD (a piece of a gradient), if the header says that
-# there are bytes.
-PUSH, PAYLOAD, APPLIED = 1, 2, 3
+# Tags. One message of PUSH (a header) is followed by one with `payload_tag` of its mark (a piece of a gradient), if the
+# header says that there are bytes.
+PUSH, APPLIED = 1, 3
 NOTHING = 9  # no message ever has this tag
+PAYLOADS = range(1024, 1536)
 
 # Kinds of headers. GRADIENT: a piece of a push. FETCHING: the client fetches this interval now. THROUGH: it will push
 # no more.
@@ -45,6 +46,11 @@ RECORD = np.dtype(
         "itemsize": 64 * 9,  # whole cache lines: the parameters behind it begin on one
     }
 )
+
+
+def payload_tag(mark: int) -> int:
+    """The tag of the payload of the header with this mark: so one whose header was refused is never another's."""
+    return PAYLOADS[1 + (mark - 1) % (len(PAYLOADS) - 1)] if mark > 0 else PAYLOADS[0]
 
 
 def record(dtype: np.dtype, **fields) -> np.ndarray:

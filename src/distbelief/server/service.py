@@ -12,10 +12,11 @@ from distbelief.server.messages import (
     FETCHING,
     GRADIENT,
     HEADER,
-    PAYLOAD,
+    PAYLOADS,
     PUSH,
     THROUGH,
     Header,
+    payload_tag,
     record,
 )
 from distbelief.server.pieces import MOST
@@ -28,6 +29,7 @@ class Service:
     """One shard's part in a rank's loop (see algorithms.loop). Fetches are one-sided: it never sees them."""
 
     tags = (PUSH,)
+    strays = PAYLOADS  # taken with their headers, or else nobody's
     finished = False  # a shard serves until the coordinator ends the job
 
     def __init__(self, endpoint: Endpoint, shard: Shard, timeout: float, settings: Server | None = None):
@@ -40,22 +42,34 @@ class Service:
         # One for all pieces: what was received is still in the cache when it is applied.
         self._gradient = np.empty(min(shard.interval.size, MOST), self._wire)
         self._acknowledging: list[Request] = []
+        self._unwanted: set[tuple[int, int]] = set()  # source and tag of payloads whose headers were refused
+        self._refused: dict[tuple[int, int], int] = {}  # the last push, by source and client, of which a piece was
 
     def work(self) -> float:
-        """Nothing to do between messages."""
+        """Nothing to do between messages, but to drop what is unwanted."""
+        self._drop_unwanted()
         return math.inf
 
     def take(self, envelope: Envelope) -> None:
         """Receive the message whose header waits in `envelope`, do what it says. Local.
 
-        What a shard cannot take (an unknown header, an interval that is not its own, a payload of another size) is
-        refused: it is received and dropped, counted, and told on stderr with its source; never applied in part. Raises
+        What a shard cannot take (an unknown header, an interval that is not its own, a payload of another size or
+        without a header) is refused: dropped, counted, and told on stderr with its source. Of a push of several pieces
+        what comes after one that was refused is refused too, and the push is neither counted nor acknowledged. Raises
         DeadlineExpired if a payload does not come.
         """
-        source = envelope.source
-        if envelope.nbytes != HEADER.itemsize:
-            self._drop(source, PUSH, envelope.nbytes)
-            self._refuse(source, f"a header of {envelope.nbytes} bytes, expected {HEADER.itemsize}")
+        source, tag, nbytes = envelope.source, envelope.tag, envelope.nbytes
+        if tag in PAYLOADS:
+            self._drop(source, tag, nbytes)
+            if (source, tag) in self._unwanted:
+                self._unwanted.remove((source, tag))
+            else:
+                self._refuse(source, f"a payload of {nbytes} bytes without a header")
+            return
+        self._drop_unwanted()  # before another payload may have the same tag
+        if nbytes != HEADER.itemsize:
+            self._drop(source, PUSH, nbytes)
+            self._refuse(source, f"a header of {nbytes} bytes, expected {HEADER.itemsize}")
             return
         self._receive(self._header, source, PUSH, f"the header of a push from rank {source}")
         header = Header(*self._header.item())
@@ -82,6 +96,9 @@ class Service:
         shard = self._shard
         start, stop, nbytes = header.start, header.stop, header.nbytes
         begin, end = shard.interval
+        if self._refused.get((source, header.client)) == header.sequence:
+            self._unwanted.add((source, payload_tag(header.mark)))  # told once
+            return
         if not begin <= start < stop <= end or nbytes != (stop - start) * self._wire.itemsize:
             self._refuse_whole(
                 header,
@@ -89,20 +106,24 @@ class Service:
                 f"a push of {nbytes} bytes for the interval {start}..{stop}, expected "
                 f"{self._wire.itemsize} bytes for each of an interval within {begin}..{end}",
             )
+            self._refused[source, header.client] = header.sequence
             return
         if stop - start > self._gradient.size:
             self._gradient = np.empty(stop - start, self._wire)
         gradient = self._gradient[: stop - start]
         what = f"the gradient of push {header.sequence} from rank {source}"
-        envelope = self._endpoint.wait_message(self._timeout, source, PAYLOAD)
+        tag = payload_tag(header.mark)
+        self._unwanted.discard((source, tag))
+        envelope = self._endpoint.wait_message(self._timeout, source, tag)
         if envelope is None:
             raise DeadlineExpired(f"rank {self._endpoint.rank} waited {self._timeout:g} s for {what}")
         # Never received on trust: MPI may write a longer one past the buffer.
         if envelope.nbytes != nbytes:
-            self._drop(source, PAYLOAD, envelope.nbytes)
+            self._drop(source, tag, envelope.nbytes)
             self._refuse(source, f"a payload of {envelope.nbytes} bytes, expected {nbytes} as its header says,")
+            self._refused[source, header.client] = header.sequence
             return
-        self._receive(gradient, source, PAYLOAD, what)
+        self._receive(gradient, source, tag, what)
         self._endpoint.charge(nbytes=shard.traffic(gradient.size))
         last = bool(header.last)
         shard.apply(gradient, header.count, header.client, header.clock, header.sequence, start, header.mark, last)
@@ -115,12 +136,15 @@ class Service:
         self._endpoint.wait_all([self._endpoint.receive(buffer, source, tag)], self._timeout, what)
 
     def _refuse_whole(self, header: Header, source: int, what: str) -> None:
-        """Refuse a header, and drop the payload that follows it, whatever its size, so that the next is in step."""
-        if header.nbytes:
-            envelope = self._endpoint.wait_message(self._timeout, source, PAYLOAD)
-            if envelope is not None:
-                self._drop(source, PAYLOAD, envelope.nbytes)
+        """Refuse a header; the payload that may follow it is dropped when it comes."""
+        self._unwanted.add((source, payload_tag(header.mark)))
         self._refuse(source, what)
+
+    def _drop_unwanted(self) -> None:
+        for source, tag in list(self._unwanted):
+            if (envelope := self._endpoint.probe(source, tag)) is not None:
+                self._drop(source, tag, envelope.nbytes)
+                self._unwanted.remove((source, tag))
 
     def _drop(self, source: int, tag: int, nbytes: int) -> None:
         self._receive(np.empty(nbytes, np.uint8), source, tag, f"a message from rank {source} that is refused")
