@@ -15,10 +15,10 @@ shards alone, twice for `--idle` seconds: once to see what they cost, once with 
 them asleep.
 
 The last line is JSON. Medians for all parameters, in milliseconds: `fetch_ms`, `push_ms` (Adagrad applied), `send_ms`
-(not applied), `kernel_ms`, `copy_ms`; `fetch_held_ms`: of a replica that holds bfloat16, or null. `fetch_ratio`: copy_ms / fetch_ms. `push_ratio`: push_ms /
-(kernel_ms + copy_ms). `idle_cpu`: percent of a core that an idle shard takes, of several the largest. `push_wait_ms`:
-the p99 of the time from the start of a small push at idle shards until the last has answered; the client does not
-sleep meanwhile, so nearly all of it is the shards waking up.
+(not applied), `kernel_ms`, `copy_ms`; `fetch_held_ms`: of a replica that holds bfloat16, or null. `fetch_ratio`:
+copy_ms / fetch_ms. `push_ratio`: push_ms / (kernel_ms + copy_ms). `idle_cpu`: percent of a core that an idle shard
+takes, of several the largest. `push_wait_ms`: the p99 of the time from the start of a small push at idle shards until
+the last has answered; the client does not sleep meanwhile, so nearly all of it is the shards waking up.
 """
 
 import argparse

@@ -26,16 +26,17 @@ enum {
 /* What the small operand is packed for, by the product that it is in. */
 enum { AMX_FORWARD, AMX_TO_WEIGHTS, AMX_TO_INPUTS };
 
-/* What becomes of sums that are done, a square or part of one: rows x columns of them, rows ld apart, from row `row` and
-   column `column` of the product on. Nobody reads the sums again. */
+/* What becomes of sums that are done, a square or part of one: rows x columns of them, rows ld apart, from row `row`
+   and column `column` of the product on. Nobody reads the sums again. */
 typedef void (*AmxPut)(void *to, float *sums, ptrdiff_t ld, ptrdiff_t row, ptrdiff_t column, ptrdiff_t rows,
                        ptrdiff_t columns);
 
 #if AMX_COMPILED
 
 /* Rows first..last-1 of the small operand b [rows, n], rows ldb apart, for a product; `first` is the first of a square.
-   All of it takes `amx_up(rows) * amx_up(n)` numbers, zeros at the edges, from a line of the cache on. Its squares follow
-   each other as the product reads them: those with the same n, but for the gradient by weights those with the same rows. */
+   All of it takes `amx_up(rows) * amx_up(n)` numbers, zeros at the edges, from a line of the cache on. Its squares
+   follow each other as the product reads them: those with the same n, but for the gradient by weights those with the
+   same rows. */
 AMX_CODE static inline void amx_pack(int product, const uint16_t *b, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t ldb,
                                      ptrdiff_t first, ptrdiff_t last, uint16_t *to) {
     const ptrdiff_t down = amx_up(rows) / AMX_SIDE, across = amx_up(n) / AMX_SIDE;
@@ -66,8 +67,8 @@ AMX_INLINE void amx_call(AmxCalled *called, ptrdiff_t lines) {
     }
 }
 
-/* w [rows, inner] b, w's rows ldw apart; b is packed for AMX_FORWARD, inner x n numbers: columns j..j+n-1 of the product,
-   at most AMX_BATCH. Tiles of w are loaded where they lie; while 32 rows are multiplied, the next ones are called. */
+/* w [rows, inner] b, w's rows ldw apart; b is packed for AMX_FORWARD, inner x n numbers: columns j..j+n-1 of the
+   product, at most AMX_BATCH. Tiles of w are loaded where they lie; while 32 rows are multiplied, the next ones are called. */
 AMX_CODE static inline void amx_forward(const uint16_t *w, ptrdiff_t ldw, const uint16_t *b, ptrdiff_t rows,
                                         ptrdiff_t j, ptrdiff_t n, ptrdiff_t inner, AmxPut put, void *to) {
     _Alignas(64) uint16_t edge[AMX_SIDE * AMX_PART];
@@ -113,7 +114,8 @@ AMX_CODE static inline void amx_forward(const uint16_t *w, ptrdiff_t ldw, const 
     _tile_release();
 }
 
-/* w' b, of w [inner, rows], its rows ldw apart; b is packed for AMX_TO_INPUTS, inner x n numbers: as above. While a panel of w is multiplied, the next one is called. */
+/* w' b, of w [inner, rows], its rows ldw apart; b is packed for AMX_TO_INPUTS, inner x n numbers: as above. While a
+   panel of w is multiplied, the next one is called. */
 AMX_CODE static inline void amx_to_inputs(const uint16_t *w, ptrdiff_t ldw, const uint16_t *b, ptrdiff_t rows,
                                           ptrdiff_t j, ptrdiff_t n, ptrdiff_t inner, AmxPut put, void *to) {
     _Alignas(64) uint16_t block[AMX_SIDE * AMX_DEPTH];
@@ -155,7 +157,8 @@ AMX_CODE static inline void amx_to_inputs(const uint16_t *w, ptrdiff_t ldw, cons
                         amx_store_sums(here);
                         if (!last) continue;
                         amx_transpose_sums(here);
-                        put(to, here, AMX_SIDE, side, j + l, amx_least(end - side, AMX_SIDE), amx_least(n - l, AMX_SIDE));
+                        put(to, here, AMX_SIDE, side, j + l, amx_least(end - side, AMX_SIDE),
+                            amx_least(n - l, AMX_SIDE));
                     }
                 }
             }
