@@ -9,12 +9,17 @@ from distbelief.kernels.real cimport real
 from distbelief.kernels.threads cimport band_start, bands_of
 
 
-cdef void _columns(const real *z_kn, real *dz_kn, double scale, double *peak, double *total, Py_ssize_t classes,
+cdef enum:
+    WIDTH = 512  # columns at a time
+
+
+cdef void _columns(const real *z_kn, real *dz_kn, double scale, double *logs, double *total, Py_ssize_t classes,
                    Py_ssize_t n, Py_ssize_t width) noexcept nogil:
-    """The first `width` of n columns: dz = scale softmax(z), and log(sum of e^z) in `peak`."""
+    """The first `width` of n columns, at most WIDTH: dz = scale softmax(z), which may be z, and log(sum of e^z)."""
     cdef Py_ssize_t k, j
     cdef const real *z
     cdef real *d
+    cdef real peak[WIDTH]
     for j in range(width):
         peak[j], total[j] = z_kn[j], 0
     for k in range(1, classes):
@@ -24,15 +29,24 @@ cdef void _columns(const real *z_kn, real *dz_kn, double scale, double *peak, do
     for k in range(classes):
         z, d = z_kn + k * n, dz_kn + k * n
         for j in range(width):
-            d[j] = exponential[real](<real>(z[j] - peak[j]))
+            d[j] = exponential[real](z[j] - peak[j])
             total[j] += d[j]
     for j in range(width):
-        peak[j] += log(total[j])
+        logs[j] = peak[j] + log(total[j])
         total[j] = scale / total[j]
     for k in range(classes):
         d = dz_kn + k * n
         for j in range(width):
             d[j] = <real>(d[j] * total[j])
+
+
+cdef void _band(const real *z_kn, real *dz_kn, double scale, double *logs, double *total, Py_ssize_t classes,
+                Py_ssize_t n, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Columns first..last-1."""
+    while first < last:
+        _columns[real](z_kn + first, dz_kn + first, scale, logs + first, total + first, classes, n,
+                       min(<Py_ssize_t>WIDTH, last - first))
+        first += WIDTH
 
 
 def softmax_cross_entropy(const real[:, ::1] z_kn, const long long[::1] labels_n, double scale,
@@ -42,7 +56,7 @@ def softmax_cross_entropy(const real[:, ::1] z_kn, const long long[::1] labels_n
     dz = scale (softmax(z) - onehot(label)); `dz_kn` may be `z_kn` itself. Scores are shifted by their maximum, so none
     overflows. Labels must lie in 0..classes-1. `scratch_2n` is overwritten. Threads share the columns.
     """
-    cdef Py_ssize_t classes = z_kn.shape[0], n = z_kn.shape[1], first, j
+    cdef Py_ssize_t classes = z_kn.shape[0], n = z_kn.shape[1], j
     cdef double loss = 0
     cdef int bands = bands_of(20.0 * classes * n), band
     assert labels_n.shape[0] == n and dz_kn.shape[0] == classes and dz_kn.shape[1] == n
@@ -53,9 +67,8 @@ def softmax_cross_entropy(const real[:, ::1] z_kn, const long long[::1] labels_n
         for j in range(n):
             loss -= z_kn[labels_n[j], j]
         for band in prange(bands, schedule="static", use_threads_if=bands > 1):
-            first = band_start(n, bands, band)
-            _columns[real](&z_kn[0, 0] + first, &dz_kn[0, 0] + first, scale, &scratch_2n[0, 0] + first,
-                           &scratch_2n[1, 0] + first, classes, n, band_start(n, bands, band + 1) - first)
+            _band[real](&z_kn[0, 0], &dz_kn[0, 0], scale, &scratch_2n[0, 0], &scratch_2n[1, 0], classes, n,
+                        band_start(n, bands, band), band_start(n, bands, band + 1))
         for j in range(n):
             loss += scratch_2n[0, j]
             dz_kn[labels_n[j], j] -= <real>scale
