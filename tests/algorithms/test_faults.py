@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
-from algorithms.digits import Digits, train_in_simulator, train_serially
+from algorithms.digits import Digits, Heard, train_in_simulator, train_serially
 
 from distbelief.algorithms import downpour
+from distbelief.algorithms.evaluator import Evaluator
+from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.scoring import score
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.comm.endpoint import DeadlineExpired
@@ -143,3 +145,22 @@ class _Silent:
     def evaluated(self, evaluation): ...
 
     def warned(self, words): ...
+
+
+def test_a_shard_that_dies_as_its_parameters_are_evaluated_is_named(monkeypatch):
+    """The last evaluation: nobody else waits for the shard any more."""
+    cluster, start = Cluster(4, time_limit=100.0, latency=1e-3), Evaluator.start
+
+    def and_the_shard_dies(evaluator, seconds):
+        if evaluator._ledger.all_through():
+            cluster.kill(1, at=evaluator._endpoint.clock())
+        return start(evaluator, seconds)
+
+    monkeypatch.setattr(Evaluator, "start", and_the_shard_dies)
+    roles, ends = Roles(0, [1], [2, 3]), (Stop(epochs=1), Evaluate())
+
+    def role(endpoint):
+        return downpour.train(endpoint, roles, Digits(), Adagrad(rate=0.05), Downpour(), *ends, Heard(), 5.0, None)
+
+    with pytest.raises(DeadlineExpired, match="rank 0 waited 5 s for the shard on rank 1, to evaluate its parameters"):
+        cluster.run(role)

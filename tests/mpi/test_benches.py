@@ -94,6 +94,7 @@ def test_downpour(wire):
     assert facts["steps"] == 6  # whole periods
     assert facts["parameters"] == 4 * 26 + 26 + 3 * (26 * 26 + 26) + 26 * 82 + 82
     require_numbers(facts, "examples_per_s", "alone_examples_per_s", "efficiency", "fetching_ms", "pushing_ms")
+    assert facts["fetching_ms"] > 0 and facts["pushing_ms"] > 0
     assert math.isclose(facts["efficiency"], facts["examples_per_s"] / facts["alone_examples_per_s"])
     assert len(table) == 2 + 2
 

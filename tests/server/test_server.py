@@ -235,6 +235,24 @@ def test_a_push_of_which_a_piece_is_refused_is_not_an_update(wrong, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("straight", [True, False])
+def test_seconds_spent_fetching_and_pushing_are_told(straight):
+    """Nothing else takes time: 8 kB at 1 MB/s each way, and a latency."""
+
+    def program(client, endpoint):
+        began = endpoint.clock()
+        here = np.zeros(1000)
+        counts = fetch(client, here, None if straight else np.zeros(1000), rate=0.5)
+        fetched = endpoint.clock()
+        assert client.seconds_fetching == pytest.approx(fetched - began, rel=1e-3) and fetched - began > 8e-3
+        client.wait_push(client.push(np.ones(1000), counts))
+        assert client.seconds_pushing == pytest.approx(endpoint.clock() - fetched, rel=1e-3)
+        assert client.seconds_pushing > 8e-3
+
+    cluster = {"latency": 1e-4, "bandwidth": 1e6}
+    run(program, values=np.zeros(1000), rule=FixedRate(rate=0.5), shards=1, clients=1, pushes=1, **cluster)
+
+
 def test_the_deadline_names_the_shards_that_are_silent():
     def program(endpoint):
         window = endpoint.window(RECORD.itemsize + 32)

@@ -67,7 +67,7 @@ class Coordinator:
         self._ledger = Ledger(len(roles.replicas))
         self._evaluator: Evaluates
         if keeper is None:
-            self._evaluator = Evaluator(endpoint, client, problem, self._ledger)
+            self._evaluator = Evaluator(endpoint, client, problem, self._ledger, timeout)
         else:
             order = self._order_evaluation
             self._evaluator = Delegate(endpoint, client, problem, self._ledger, keeper, order, 1.5 * timeout)

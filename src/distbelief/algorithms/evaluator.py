@@ -10,9 +10,12 @@ from distbelief.algorithms.ledger import Ledger
 from distbelief.algorithms.model import Problem
 from distbelief.algorithms.progress import Evaluation, Fault
 from distbelief.algorithms.scoring import scoring
-from distbelief.comm.endpoint import Endpoint
+from distbelief.comm.endpoint import DeadlineExpired, Endpoint
 from distbelief.nn.arena import Arena
 from distbelief.server import Client, Fetch
+
+# Seconds until a fetch is looked at again, of which nothing had come.
+PAUSE = 1e-3
 
 Pieces = Generator[float, None, Evaluation | Fault | None]
 """An evaluation in small pieces: yields between them the seconds until there may be more to do; returns its result."""
@@ -53,8 +56,9 @@ class Evaluator:
     holds_back = False
     test_score = None
 
-    def __init__(self, endpoint: Endpoint, client: Client, problem: Problem, ledger: Ledger):
+    def __init__(self, endpoint: Endpoint, client: Client, problem: Problem, ledger: Ledger, timeout: float):
         self._endpoint = endpoint
+        self._timeout = timeout
         self._client = client
         self._problem = problem
         self._ledger = ledger
@@ -80,9 +84,7 @@ class Evaluator:
 
     def _evaluate(self, seconds: float, fetch: Fetch) -> Pieces:
         accounts = self._ledger.accounts(seconds)
-        while fetch.missing:
-            self._client.install(fetch, self._fetched.flat, wait=False)
-            yield 0.0
+        yield from self._install(fetch)
         self._client.counts(fetch)  # the records are there
         shards = shards_tell(fetch.records, self._client.records())
         held_out = scoring(self._model, self._fetched, self._problem.held_out(), self._endpoint.charge)
@@ -98,6 +100,21 @@ class Evaluator:
         np.copyto(self.good.flat, self._fetched.flat)
         self.latest = Evaluation(loss=loss, accuracy=accuracy, **accounts, **shards)
         return self.latest
+
+    def _install(self, fetch: Fetch) -> Generator[float, None, None]:
+        """Bring the parameters in as they come. DeadlineExpired if for so long nothing does."""
+        end = self._endpoint.clock() + self._timeout
+        while fetch.missing:
+            if self._client.install(fetch, self._fetched.flat, wait=False):
+                end = self._endpoint.clock() + self._timeout
+                yield 0.0
+            elif self._endpoint.clock() < end:
+                yield PAUSE
+            else:
+                late = fetch.shard_of(next(iter(fetch.missing)))
+                raise DeadlineExpired(
+                    f"rank {self._endpoint.rank} waited {self._timeout:g} s for {late}, to evaluate its parameters"
+                )
 
 
 def shards_tell(before: np.ndarray, after: np.ndarray) -> dict:

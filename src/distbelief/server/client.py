@@ -115,7 +115,9 @@ class Client:
             self._tell(
                 [(piece.shard, {"kind": FETCHING, "start": piece.start, "stop": piece.stop}) for piece in self.pieces]
             )
+        began = self._endpoint.clock()  # asking is copying, where the memory is that of the same node
         self._fetch = Fetch(self._reader, self._mine, len(self._shards), self._own_marks)
+        self.seconds_fetching += self._endpoint.clock() - began
         return self._fetch
 
     def install(
@@ -139,7 +141,7 @@ class Client:
         for number in fetch.missing_among(wanted):
             if wait:
                 self._wait_for_piece(fetch, number)
-            if wait or fetch.ready(number):
+            if wait or self._ready(fetch, number):
                 self._install(fetch, number, parameters, accrued, rate)
                 installed.append(number)
         if not fetch.missing:
@@ -303,10 +305,15 @@ class Client:
         self._reader.give_back(values)
 
     def _wait_for_piece(self, fetch: Fetch, number: int) -> None:
-        if not fetch.ready(number):
-            began = self._endpoint.clock()
-            fetch.wait(number, self._timeout)
-            self.seconds_fetching += self._endpoint.clock() - began
+        began = self._endpoint.clock()
+        fetch.wait(number, self._timeout)
+        self.seconds_fetching += self._endpoint.clock() - began
+
+    def _ready(self, fetch: Fetch, number: int) -> bool:
+        began = self._endpoint.clock()
+        ready = fetch.ready(number)
+        self.seconds_fetching += self._endpoint.clock() - began
+        return ready
 
     def _own_marks(self, number: int) -> list[int]:
         return [int(push.marks[number]) for push in self._pushes]

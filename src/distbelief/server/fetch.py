@@ -157,6 +157,10 @@ class Fetch:
                 asked.ready = True
         return asked.ready
 
+    def shard_of(self, number: int) -> str:
+        """Who holds a piece, in words."""
+        return self._reader.shard_of(number)
+
     def wait(self, number: int, timeout: float) -> None:
         """Wait until a missing piece is there; DeadlineExpired if it does not come."""
         endpoint, shard = self._reader.endpoint, self._reader.shard_of(number)
@@ -184,16 +188,15 @@ class Fetch:
     def read(self, numbers: Sequence[int], into: np.ndarray, timeout: float) -> float:
         """Read missing pieces that nobody has asked for, side by side on one shard, straight to where they belong.
 
-        Without marks: no push of one's own may matter. Returns the seconds spent waiting; DeadlineExpired as ever.
+        Without marks: no push of one's own may matter. Returns the seconds that took; DeadlineExpired as ever.
         """
+        endpoint = self._reader.endpoint
+        began = endpoint.clock()
         request = self._reader.values(numbers[0], into)
         for number in numbers:
             del self.missing[number]
-        if request.done():
-            return 0.0
-        endpoint = self._reader.endpoint
-        began = endpoint.clock()
-        endpoint.wait_all([request], timeout, f"a fetch from {self._reader.shard_of(numbers[0])}")
+        if not request.done():
+            endpoint.wait_all([request], timeout, f"a fetch from {self._reader.shard_of(numbers[0])}")
         return endpoint.clock() - began
 
     def take(self, number: int) -> tuple[np.ndarray, int]:
