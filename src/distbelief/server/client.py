@@ -97,7 +97,7 @@ class Client:
         self._sequence = 0
         self.bytes_pushed = 0
         self.seconds_fetching = 0.0
-        """Spent waiting for fetches."""
+        """Spent waiting for fetches, and copying what is on the same node."""
         self.seconds_pushing = 0.0
         """Spent waiting for pushes."""
 
