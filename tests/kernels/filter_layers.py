@@ -57,6 +57,9 @@ SIZES = [
     Size(8, 9, 5, 5, 3, 2, 2, 4),
     Size(4, 5, 8, 32, 16, 3, 4, 1),
     Size(5, 4, 1, 67, 36, 2, 3, 3),
+    # Enough work for several threads (threads.pxd: 1e6 operations), in the first not a multiple of their number.
+    Size(17, 13, 8, 33, 13, 5, 7, 2),
+    Size(23, 9, 2, 64, 17, 2, 2, 3),
 ]
 SOME = SIZES[4]
 

@@ -77,6 +77,24 @@ def test_scores_of_thousands_neither_overflow_nor_vanish(dtype):
 
 
 @dtypes
+def test_the_loss_of_what_is_right_is_not_negative(dtype):
+    z = np.zeros((3, 128), dtype)
+    z[1] = np.linspace(50, 100, 128)
+    assert 0 <= run(z, np.ones(128, np.int64))[0] < 1e-15
+
+
+@dtypes
+@pytest.mark.parametrize("label", [-1, 3, 10**12])
+def test_a_label_out_of_range_is_refused_before_anything_is_written(dtype, label):
+    z, labels, dz = np.zeros((3, 4), dtype), np.array([0, 1, label, 2]), np.ones((3, 4), dtype)
+    with pytest.raises(ValueError, match=f"^label {label} at index 2, expected 0 to 2$"):
+        softmax_cross_entropy(z, labels, 1.0, dz, np.empty((2, 4)))
+    with pytest.raises(ValueError, match=f"^label {label} at index 2, expected 0 to 2$"):
+        softmax_score(z, labels)
+    assert (dz == 1).all()
+
+
+@dtypes
 def test_a_speech_network_of_8192_classes(dtype):
     z, labels = scores(8192, 5, dtype)
     losses, gradient = truth(z, labels)

@@ -68,7 +68,8 @@ AMX_INLINE void amx_call(AmxCalled *called, ptrdiff_t lines) {
 }
 
 /* w [rows, inner] b, w's rows ldw apart; b is packed for AMX_FORWARD, inner x n numbers: columns j..j+n-1 of the
-   product, at most AMX_BATCH. Tiles of w are loaded where they lie; while 32 rows are multiplied, the next ones are called. */
+   product, at most AMX_BATCH. Tiles of w are loaded where they lie; while 32 rows are multiplied, the next ones are
+   called. */
 AMX_CODE static inline void amx_forward(const uint16_t *w, ptrdiff_t ldw, const uint16_t *b, ptrdiff_t rows,
                                         ptrdiff_t j, ptrdiff_t n, ptrdiff_t inner, AmxPut put, void *to) {
     _Alignas(64) uint16_t edge[AMX_SIDE * AMX_PART];
