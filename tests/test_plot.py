@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distbelief.errors import UserError
-from distbelief.plot import names, plot, read
+from distbelief.plot import Run, figures, names, plot, read
 
 PICTURES = ["learning.png", "throughput.png", "staleness.png", "mean_staleness.png"]
 
@@ -63,6 +63,57 @@ def draw(tmp_path: Path, *runs: list[dict]) -> set[str]:
     pytest.importorskip("matplotlib")
     folders = [write_run(tmp_path / "runs" / f"run{number}", run) for number, run in enumerate(runs)]
     return written(plot(folders, str(tmp_path / "new" / "plots")), tmp_path / "new" / "plots")
+
+
+# What is drawn
+
+
+def drawn(records: list[dict], tmp_path: Path) -> dict:
+    """The figures of a run, by name."""
+    pytest.importorskip("matplotlib")
+    return figures([Run("run", read(Path(write_run(tmp_path / "run", records))))])
+
+
+def told(records: list[dict], key: str) -> list[float]:
+    return [record[key] for record in records]
+
+
+@pytest.mark.parametrize(("seconds", "unit"), [(1.5, 1.0), (200.0, 60.0), (9000.0, 3600.0)])
+def test_learning_is_what_the_metrics_say(tmp_path, seconds, unit):
+    records = [record | {"time": seconds * number} for number, record in enumerate(serial())]
+    axes = drawn(records, tmp_path)["learning.png"].axes
+    for axis, value in zip(axes, ["accuracy", "accuracy", "loss", "loss"], strict=True):
+        (line,) = axis.lines
+        assert list(line.get_ydata()) == told(records, value)
+    times, examples = [time / unit for time in told(records, "time")], told(records, "examples")
+    assert [list(axis.lines[0].get_xdata()) for axis in axes] == [times, examples, times, examples]
+
+
+def test_throughput_is_examples_by_time_between_evaluations(tmp_path):
+    records = [a_record(0), a_record(1, time=2.0, examples=100), a_record(2, time=7.0, examples=1100)]
+    (axis,) = drawn(records, tmp_path)["throughput.png"].axes
+    (line,) = axis.lines
+    assert list(line.get_xdata()) == [0.0, 2.0, 7.0] and list(line.get_ydata()) == [50.0, 200.0, 200.0]
+    assert line.get_drawstyle() == "steps-post"
+
+
+def test_histograms_are_shares_of_each_shards_updates_in_percent(tmp_path):
+    records = [a_record(0), a_record(1, staleness=[0.5, 1.0], staleness_histogram=[[1, 3, 0], [0, 0, 5]])]
+    panels = drawn(records, tmp_path)["staleness.png"].axes
+    for panel, shares in zip(panels, [[25.0, 75.0], [0.0, 0.0, 100.0]], strict=True):
+        for stairs in panel.patches:
+            values, edges, _ = stairs.get_data()
+            assert list(values) == shares and list(edges) == [b - 0.5 for b in range(len(shares) + 1)]
+
+
+def test_mean_staleness_is_that_of_each_shard(tmp_path):
+    records = [a_record(number, staleness=[0.5 * number, 2.0 * number]) for number in range(4)]
+    panels = drawn(records, tmp_path)["mean_staleness.png"].axes
+    for shard, panel in enumerate(panels):
+        (line,) = panel.lines
+        assert list(line.get_xdata()) == told(records, "time")
+        assert list(line.get_ydata()) == [record["staleness"][shard] for record in records]
+    assert len(panels) == 2
 
 
 # The pictures

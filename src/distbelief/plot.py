@@ -62,20 +62,20 @@ def plot(folders: list[str], to: str) -> list[Path]:
     """
     paths = list(dict.fromkeys(Path(folder).resolve() for folder in folders))
     runs = [Run(name, read(path)) for name, path in zip(names(paths), paths, strict=True)]
-    matplotlib = _matplotlib()
+    with _matplotlib().rc_context(STYLE):
+        return [_write(figure, Path(to) / name) for name, figure in figures(runs).items()]
+
+
+def figures(runs: list[Run]) -> dict:
+    """The figures (matplotlib's) that `runs` have something for, by the names of their files. Local."""
     pictures = {
         "learning.png": _learning,
         "throughput.png": _throughput,
         "staleness.png": _staleness,
         "mean_staleness.png": _mean_staleness,
     }
-    written = []
-    with matplotlib.rc_context(STYLE):
-        for name, draw in pictures.items():
-            figure = draw(runs)
-            if figure is not None:
-                written.append(_write(figure, Path(to) / name))
-    return written
+    drawn = {name: draw(runs) for name, draw in pictures.items()}
+    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def read(folder: Path) -> list[Record]:
