@@ -174,6 +174,8 @@ def test_what_is_lacking_is_said_in_one_line(monkeypatch):
     monkeypatch.setattr(cpu, "features", lambda: {"avx512_bf16"})
     monkeypatch.setattr(mkl, "library", lambda: None)
     assert "MKL is not installed" in prepare(dtype="bfloat16")
+    monkeypatch.setattr(mkl, "library", SimpleNamespace)  # as of before 2021
+    assert "this MKL has no cblas_gemm_bf16bf16f32" in prepare(dtype="bfloat16")
     monkeypatch.setattr(module, "use_amx", lambda wanted=True: wanted)
     assert prepare(dtype="bfloat16") is None  # by AMX, in kernels of ours
     assert prepare(dtype="float32") is None

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from distbelief.kernels import use_amx
 from distbelief.nn import LOSSES, Arena, Network, build
 from distbelief.nn.specs import ConvolutionSpec, DenseSpec, LocalSpec, NormaliseSpec, PoolSpec
 
@@ -42,6 +43,17 @@ def test_all_that_is_planned_is_little_more_than_parameters_gradients_and_activa
     needed = memory.parameters + memory.gradients + memory.activations
     assert memory.planned == needed + memory.errors + memory.scratch
     assert needed < memory.planned <= 1.1 * needed
+
+
+@pytest.mark.parametrize("batch", [32, 128, 512])
+def test_parameters_held_in_bfloat16_leave_little_room_for_more(batch):
+    """Half the parameters of the above, and by AMX what a product reads is packed besides."""
+    use_amx()  # where there is no such thing: MKL's or widened products
+    try:
+        memory = Network(build(*SPEECH), batch, "bfloat16", held="bfloat16").memory
+    finally:
+        use_amx(False)
+    assert memory.planned <= 1.1 * (memory.parameters + memory.gradients + memory.activations)
 
 
 @pytest.mark.parametrize(("last", "errors"), [("linear", 64), ("tanh", 80)])

@@ -25,9 +25,17 @@ class LocalCopy:
     The parameters are in the model's type, or in `model.held` if it has that: bfloat16 (server.held).
     """
 
-    def __init__(self, endpoint: Endpoint, client: Client, model: Model, rate: float, leaving: Leaving | None = None):
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        client: Client,
+        model: Model,
+        rate: float,
+        leaving: Leaving | None = None,
+        several: bool = False,
+    ):
         """`rate`: of the local step. `leaving`: gives the memory of gradients back once they are sent, for which every
-        step must push, and the rate be 0."""
+        step must push, and the rate be 0. `several`: steps may accrue before they are pushed."""
         self.parameters = Arena(model.layout, getattr(model, "held", model.dtype))
         self._narrow = self.parameters.flat.dtype == BFLOAT16
         self.finite = True
@@ -41,7 +49,7 @@ class LocalCopy:
         self._leaving = leaving
         kind = Arena if leaving is None else ReturnedArena
         self._accrued, self._spare = (kind(model.layout, model.dtype) for _ in range(2))
-        self._gradient: Arena | None = None  # that is to be accrued, where several steps are
+        self._gradient = Arena(model.layout, model.dtype) if several else None  # that is to be accrued
         self._steps = 0  # accrued
         # By piece, a gradient whose step is still to be taken: values fetched until then have it by the client's
         # invariant, and spare the pass.
@@ -72,7 +80,8 @@ class LocalCopy:
         """
         written = self._accrued = self._fresh() if self._steps == 0 else self._accrued
         if self._steps:
-            written = self._gradient = self._gradient or Arena(self._model.layout, self._model.dtype)
+            assert self._gradient is not None, "made for steps that all push"
+            written = self._gradient
         self._wait, self._clock, self._push_begun = wait, clock, False
         step = Step(self._endpoint, self._pieces, self._model.flops(batch.size), self._bring, self._finish)
         if self._by_layers:

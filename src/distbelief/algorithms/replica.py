@@ -76,7 +76,7 @@ class Replica:
         self._model = model
         self._data = problem.batches(self._number, replicas)
         leaving = Leaving(endpoint, timeout) if downpour.lean else None
-        self._local = LocalCopy(endpoint, client, model, local_rate, leaving)
+        self._local = LocalCopy(endpoint, client, model, local_rate, leaving, downpour.n_push > 1)
         self._step = 0
         self._examples = 0
         self._loss = math.nan

@@ -1,5 +1,6 @@
 """`distbelief evaluate`: the parameters of a finished run, tried on its test examples."""
 
+import sys
 from pathlib import Path
 
 from distbelief import checkpoint
@@ -19,7 +20,8 @@ def evaluate(folder: str) -> tuple[str, float, float]:
     if not (Path(folder) / CONFIG).exists():
         raise UserError(f"{folder}: not a run's folder, it has no {CONFIG}")
     config = load(Path(folder) / CONFIG)
-    prepare(config.run.threads, config.run.blas, config.network.dtype)
+    if words := prepare(config.run.threads, config.run.blas, config.network.dtype):
+        print(f"distbelief: {words}", file=sys.stderr, flush=True)
     experiment = Experiment(config)
     model = experiment.model()
     parameters = checkpoint.load(Path(folder) / PARAMETERS, model.layout, model.dtype)

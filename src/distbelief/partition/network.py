@@ -17,10 +17,7 @@ from distbelief.partition.boundary import Allocate, Boundary, Inputs, Room
 from distbelief.partition.losses import cut_loss
 from distbelief.partition.peers import Peers
 from distbelief.partition.plan import Plan
-from distbelief.partition.shared import Shared, convert
-
-# Weights that a penalty takes at a time.
-CHUNK = 1 << 16
+from distbelief.partition.shared import Shared
 
 
 class PartitionedNetwork:
@@ -165,16 +162,8 @@ class PartitionedNetwork:
         """Adds the gradient of the penalty on a layer's weights to `gradient`; returns this partition's penalty."""
         if self._penalty == 0:
             return 0.0
-        total = 0.0
-        for name in layer.weights:
-            w, dw = parameters[name].reshape(-1), gradient[name].reshape(-1)
-            for start in range(0, w.size, CHUNK):
-                part = w[start : start + CHUNK]
-                if self.held == BFLOAT16:
-                    part = np.empty(part.size, self.dtype)
-                    convert(w[start : start + CHUNK], part)
-                total += l2_penalty(part, self._penalty, dw[start : start + CHUNK])
-        return total
+        weights = [(parameters[name].reshape(-1), gradient[name].reshape(-1)) for name in layer.weights]
+        return sum(l2_penalty(w, self._penalty, dw) for w, dw in weights)
 
     @staticmethod
     def _flat(z: np.ndarray) -> np.ndarray:

@@ -37,6 +37,11 @@ def address(function: str) -> int:
         raise UserError(f"run.blas: this MKL has no {function}, expected version 2021 or later") from None
 
 
+def has(function: str) -> bool:
+    """Whether MKL is there, and has such a function. Local."""
+    return hasattr(library(), function)
+
+
 def version() -> str | None:
     """As MKL calls itself; None if it is not installed. Local."""
     mkl = library()

@@ -11,6 +11,7 @@ Blas = Literal["scipy", "mkl"]
 
 # Extensions of the instruction set with products of bfloat16: without them MKL has such products too, but slow ones.
 _BFLOAT16 = ("amx_bf16", "avx512_bf16")
+_PRODUCT = "cblas_gemm_bf16bf16f32"
 
 
 def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> str | None:
@@ -30,7 +31,7 @@ def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> s
     ThreadpoolController().select(user_api="blas").limit(limits=1)
     use_threads(threads)
     use_sgemm(sgemm)
-    use_gemm16(mkl.address("cblas_gemm_bf16bf16f32") if narrow and lack is None and not ours else 0)
+    use_gemm16(mkl.address(_PRODUCT) if narrow and lack is None and not ours else 0)
     return (
         lack and f"bfloat16: {lack}; its numbers are widened and multiplied in float32, no faster than float32 itself"
     )
@@ -39,4 +40,6 @@ def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> s
 def _lack_of_bfloat16() -> str | None:
     if not cpu.features() & set(_BFLOAT16):
         return f"this CPU has neither {' nor '.join(_BFLOAT16)}"
-    return None if mkl.library() else "MKL is not installed (the extra distbelief[mkl])"
+    if mkl.library() is None:
+        return "MKL is not installed (the extra distbelief[mkl])"
+    return None if mkl.has(_PRODUCT) else f"this MKL has no {_PRODUCT}, expected version 2021 or later"
