@@ -291,3 +291,32 @@ def test_the_ten_lines_of_the_documentation(tmp_path):
     assert done.returncode == 0, done.stderr
     numbers = [float(number) for number in re.findall(r"-?\d+\.\d*", done.stdout.splitlines()[-1])]
     assert numbers == pytest.approx([1, -2, 3, 4], abs=0.05)
+
+
+def test_a_listener_says_what_it_needs():
+    class Half:
+        def evaluated(self, evaluation): ...
+
+    with pytest.raises(UserError, match=r"^listener: a Half without a method progress, expected progress"):
+        train(Mean(), np.ones(99), rule=FixedRate(rate=0.1), stop=Stop(epochs=1), listener=Half())
+
+
+def test_one_example_is_too_little_to_hold_one_out():
+    with pytest.raises(UserError, match="^data: 1 example, expected at least 2"):
+        train(Mean(), np.ones(1), rule=FixedRate(rate=0.1), stop=Stop(epochs=1))
+
+
+def test_a_misfit_after_the_trial_is_one_line():
+    class Widening(Mean):
+        calls = 0
+
+        def gradient(self, parameters, batch, gradient):
+            self.calls += 1
+            loss = super().gradient(parameters, batch, gradient)
+            if self.calls == 6:
+                gradient["mean"] = np.ones(3)
+            return loss
+
+    said = r"^Widening\.gradient: ValueError: a value of shape \(3,\) for tensor mean of shape .* \(test_api\.py:\d+\)$"
+    with pytest.raises(UserError, match=said):
+        train(Widening(), np.ones(99), rule=FixedRate(rate=0.1), stop=Stop(epochs=9), listener=Heard())

@@ -102,11 +102,17 @@ def train(
 
     Bad input, a model that fails on a few examples before training, and a loss or gradient that stops being finite
     raise UserError, one line. On several ranks nobody would hear it: there rank 0 prints the line, and the
-    program ends with exit code 2 on all ranks. Any other exception on one of several ranks is printed with its
-    traceback and ends all of them.
+    program ends with exit code 2 on all ranks; a model that stops fitting what it declared is a line from the rank
+    that meets it. Any other exception on one of several ranks is printed with its traceback and ends all of them.
     """
 
     def describe() -> Job:
+        silent = [name for name in ("progress", "evaluated") if not callable(getattr(listener, name, None))]
+        if listener is not None and silent:
+            raise UserError(
+                f"listener: a {type(listener).__name__} without a method {silent[0]}, "
+                "expected progress(progress) and evaluated(evaluation)"
+            )
         settings = _checked(
             Settings(procedure, rule, stop, downpour, sandblaster, server, evaluate, batch, seed, timeout)
         )

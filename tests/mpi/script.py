@@ -9,6 +9,7 @@ import time
 import numpy as np
 
 from distbelief import Adagrad, Downpour, FixedRate, Model, Server, Stop, train
+from distbelief.algorithms.sandblaster.settings import Sandblaster
 from distbelief.launch.world import promised_rank
 
 ARGUMENTS = {"rule": FixedRate(rate=0.2), "stop": Stop(epochs=40), "held_out": 20, "timeout": 30.0}
@@ -117,6 +118,32 @@ def not_finite(procedure: str = "downpour") -> None:
     train(Diverging(), points(), procedure=procedure, **ARGUMENTS)
 
 
+def misfit(procedure: str = "downpour") -> None:
+    class Widening(Later):
+        def act(self, gradient):
+            gradient["offset"] = np.ones(3)
+            return 1.0
+
+    train(Widening(), points(), procedure=procedure, sandblaster=Sandblaster(portion=40), **ARGUMENTS)
+
+
+def misfit_by_name() -> None:
+    class Renaming(Later):
+        def act(self, gradient):
+            gradient["nope"] = np.ones(3)
+            return 1.0
+
+    train(Renaming(), points(), **ARGUMENTS)
+
+
+def misfit_of_the_loss() -> None:
+    class Many(Later):
+        def act(self, gradient):
+            return np.ones(2)
+
+    train(Many(), points(), **ARGUMENTS)
+
+
 def fails() -> None:
     class Failing(Later):
         def act(self, gradient):
@@ -144,4 +171,4 @@ def say(words: str) -> None:
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
+    globals()[sys.argv[1]](*sys.argv[3:])

@@ -82,7 +82,7 @@ def test_rank_0_alone_hears():
     [
         (["bad_rule"], "rule.rate: expected float > 0"),
         (["left_out"], "rank 1: Forgetful.gradient: tensor forgotten is not overwritten whole"),
-        (["too_few"], "rank 1: 1 training examples for 2 replicas, expected at least one for each"),
+        (["too_few"], "rank 1: data: 1 training example for 2 replicas, expected at least one for each"),
         (
             ["another_model", 2],
             "rank 2: 480 training examples for a model of float32 tensors slope (1,), offset (1,), more (2,), "
@@ -96,6 +96,27 @@ def test_rank_0_alone_hears():
 )
 def test_a_users_mistake_is_one_line_and_ends_all_ranks(words, text):
     require_refusal(run_script(*words), text)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["misfit"],
+            "Widening.gradient: ValueError: a value of shape (3,) for tensor offset of shape (1,) (script.py:",
+        ),
+        (["misfit", "synchronous"], "Widening.gradient: ValueError: a value of shape (3,) for tensor offset"),
+        (["misfit", "sandblaster"], "Widening.gradient: ValueError: a value of shape (3,) for tensor offset"),
+        (["misfit_by_name"], "Renaming.gradient: KeyError: 'nope'; the tensors are: slope, offset (script.py:"),
+        (["misfit_of_the_loss"], "Many.gradient returned a ndarray of shape (2,), expected the mean loss of the batch"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_model_that_stops_fitting_what_it_declared_is_a_line_from_its_rank(words, text):
+    completed = run_script(words[0], 2, *words[1:])
+    assert completed.returncode == 2 and completed.seconds < 25 and "Traceback" not in completed.stderr, completed
+    (line,) = re.findall("^distbelief: error: .*", completed.stderr, re.MULTILINE)
+    assert line.startswith(f"distbelief: error: rank 2: {text}")
 
 
 @pytest.mark.parametrize("rank", [1, 2])

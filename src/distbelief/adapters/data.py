@@ -145,6 +145,8 @@ class UserProblem:
         if wanted is None:
             wanted = max(examples // 10, 1)
         if isinstance(wanted, int | np.integer):
+            if examples < 2:
+                raise UserError("data: 1 example, expected at least 2: one to train on and one to hold out")
             if not 1 <= wanted < examples:
                 raise UserError(f"held_out: {wanted}, expected 1 to {examples - 1}, as there are {examples} examples")
             training, rows = held_out(examples, int(wanted), self.seed)

@@ -6,11 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distbelief.adapters.blame import blame, number
 from distbelief.algorithms.model import Hook, takes_hooks
 from distbelief.errors import UserError
-from distbelief.nn.arena import Arena, Layout
+from distbelief.nn.arena import Arena, Layout, Misfit
 
 Shape = int | tuple[int, ...]
+
+LOSS = "the mean loss of the batch, one number"
+"""What a gradient is to return."""
 
 _EXAMPLE = "expected names and shapes such as {'w': (10, 64), 'b': (10,)}"
 
@@ -78,7 +82,8 @@ class Adapted:
         self.model.initialise(parameters, seed)
 
     def gradient(self, parameters: Arena, batch: Minibatch, gradient: Arena) -> float:
-        return float(self.model.gradient(parameters, batch.content, gradient))
+        """Raises UserError if what the model gives does not fit what it has declared; its own exceptions pass."""
+        return self._taken_in(parameters, batch.content, gradient)
 
     def _gradient_by_layers(
         self,
@@ -88,12 +93,25 @@ class Adapted:
         needed: Hook | None = None,
         produced: Hook | None = None,
     ) -> float:
-        return float(self.model.gradient(parameters, batch.content, gradient, needed, produced))
+        return self._taken_in(parameters, batch.content, gradient, needed, produced)
+
+    def _taken_in(self, *arguments: Any) -> float:
+        what = f"{self.name}.gradient"
+        try:
+            loss = self.model.gradient(*arguments)
+        except Misfit as error:
+            raise blame(what, error, self.layout) from error
+        return number(loss, what, LOSS)
 
     def score(self, parameters: Arena, batch: Minibatch) -> tuple[float, float | None]:
         if hasattr(self.model, "score"):
-            loss, right = self.model.score(parameters, batch.content)
-            return float(loss), None if right is None else float(right)
+            what = f"{self.name}.score"
+            try:
+                loss, right = self.model.score(parameters, batch.content)
+            except Misfit as error:
+                raise blame(what, error, self.layout) from error
+            loss = number(loss, what, "the sum of the losses, one number")
+            return loss, None if right is None else number(right, what, "how many examples are right, one number")
         if self._unused is None:
             self._unused = Arena(self.layout, self.dtype)
         return self.gradient(parameters, batch, self._unused) * batch.size, None

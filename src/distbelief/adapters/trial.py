@@ -2,24 +2,19 @@
 
 import contextlib
 import math
-import traceback
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-import distbelief
+from distbelief.adapters.blame import blame, number
 from distbelief.adapters.data import UserProblem
-from distbelief.adapters.model import Adapted, Minibatch
+from distbelief.adapters.model import LOSS, Adapted, Minibatch
 from distbelief.algorithms.model import Hook, takes_hooks
 from distbelief.errors import UserError
 from distbelief.kernels import all_finite
 from distbelief.nn.arena import Arena
 
 EXAMPLES = 8
-
-_OURS = str(Path(distbelief.__file__).parent)
 
 
 def try_out(problem: UserProblem, replica: int, replicas: int) -> None:
@@ -53,7 +48,7 @@ def _try_gradient(model: Adapted, parameters: Arena, batch: Minibatch) -> None:
         with _blaming(what, model):
             hooks = [_names_in(parameters)] * 2 if takes_hooks(model.model.gradient) else []
             loss = model.model.gradient(parameters, batch.content, gradient, *hooks)
-        return _number(loss, what, "the mean loss of the batch, one number")
+        return number(loss, what, LOSS)
 
     loss = take(math.nan)
     if not np.array_equal(parameters.flat, before):
@@ -90,14 +85,6 @@ def _names_in(parameters: Arena) -> Hook:
     return hook
 
 
-def _number(value: Any, what: str, expected: str) -> float:
-    if np.ndim(value) == 0 and hasattr(value, "__float__"):
-        with contextlib.suppress(TypeError, ValueError):
-            return float(value)
-    shape = f" of shape {np.shape(value)}" if np.ndim(value) else ""
-    raise UserError(f"{what} returned a {type(value).__name__}{shape}, expected {expected}")
-
-
 def _not_finite(arena: Arena) -> str | None:
     """The first tensor that has a NaN or infinity."""
     if all_finite(arena.flat):
@@ -113,14 +100,4 @@ def _blaming(what: str, model: Adapted | None = None) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        words = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error) else type(error).__name__
-        if isinstance(error, KeyError) and model is not None:
-            words += f"; the tensors are: {', '.join(model.layout.shapes)}"
-        raise UserError(f"{what}: {words}{_place(error)}") from error
-
-
-def _place(error: Exception) -> str:
-    """The file and line of a user's code where `error` came from, in brackets; nothing if none of theirs ran."""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if not f.filename.startswith(_OURS) and "site-packages" not in f.filename]
-    return f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
+        raise blame(what, error, None if model is None else model.layout) from error

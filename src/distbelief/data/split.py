@@ -32,5 +32,6 @@ def part(indices: np.ndarray, replica: int, replicas: int) -> np.ndarray:
     """
     assert 0 <= replica < replicas, (replica, replicas)
     if len(indices) < replicas:
-        raise UserError(f"{len(indices)} training examples for {replicas} replicas, expected at least one for each")
+        noun = "example" if len(indices) == 1 else "examples"
+        raise UserError(f"data: {len(indices)} training {noun} for {replicas} replicas, expected at least one for each")
     return indices[replica::replicas]

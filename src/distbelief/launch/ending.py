@@ -13,6 +13,11 @@ from distbelief.launch.world import abort, promised_rank, promised_size, world
 # What a launcher gets to pass on a rank's last words.
 ABORT_SECONDS = 0.3
 
+
+class Alone(UserError):
+    """Found on one rank amid training, where the others wait for it and cannot agree. Its text names the rank."""
+
+
 _code = 0  # what this program exits with, as far as it is known
 
 
@@ -20,10 +25,14 @@ def end(error: Exception, alone: bool = False) -> int:
     """Say what is wrong, see to it that all ranks end, and return the code that this one is to exit with.
 
     A UserError is one line on stderr from rank 0, and code 2; all ranks must come here with one (launch.agreement),
-    or none but this one must be at work (`alone`). Any other exception, on any rank, has its traceback printed and
-    ends all ranks at once with code 1; under MPI that call does not return.
+    or none but this one must be at work (`alone`). One that is Alone is a line from this rank, and ends all ranks at
+    once with code 2. Any other exception, on any rank, has its traceback printed and ends all ranks at once with code
+    1; under MPI these calls do not return.
     """
     global _code
+    if isinstance(error, Alone):
+        _end_all(f"distbelief: error: {error}\n", 2)
+        return 2
     if isinstance(error, UserError):
         _code = 2
         if promised_rank() == 0 and not isinstance(error, Elsewhere):
@@ -31,13 +40,17 @@ def end(error: Exception, alone: bool = False) -> int:
         if not alone:
             _leave_together()
         return 2
-    # In one piece, and with a moment for the launcher to pass it on before it kills all ranks.
-    sys.stderr.write("".join(traceback.format_exception(error)))
+    _end_all("".join(traceback.format_exception(error)), 1)
+    return 1
+
+
+def _end_all(words: str, code: int) -> None:
+    """Last words, in one piece and with a moment for the launcher to pass them on before it kills all ranks."""
+    sys.stderr.write(words)
     sys.stderr.flush()
     if promised_size() is not None:
         time.sleep(ABORT_SECONDS)
-        abort(1)
-    return 1
+        abort(code)
 
 
 def abort_at_exit() -> None:

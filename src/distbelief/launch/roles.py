@@ -86,7 +86,8 @@ def expect_parameters(server: Server, job: Job) -> None:
     """Raises UserError if there are more shards than parameters. Local."""
     parameters = job.problem.model().layout.size
     if server.shards > parameters:
-        raise UserError(f"server.shards: {server.shards} shards for {parameters} parameters, expected fewer")
+        many = count_of(parameters, "parameter")
+        raise UserError(f"server.shards: {server.shards} shards for {many}, expected fewer")
 
 
 def count_of(number: int, name: str) -> str:

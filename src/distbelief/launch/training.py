@@ -12,7 +12,7 @@ from distbelief.errors import UserError
 from distbelief.experiment import Experiment
 from distbelief.launch.agreement import agree, expect_same
 from distbelief.launch.crowding import crowding
-from distbelief.launch.ending import abort_at_exit, wait_to_be_ended
+from distbelief.launch.ending import Alone, abort_at_exit, wait_to_be_ended
 from distbelief.launch.job import Job
 from distbelief.launch.nodes import nodes_of
 from distbelief.launch.procedures import chosen
@@ -51,7 +51,7 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
     """Train what `describe` returns, by the procedure that it asks for. Collective over all ranks of the job.
 
     `listener` hears of it on rank 0; without one, lines are printed. Rank 0 raises UserError for whatever the user can
-    mend, the others then raise Elsewhere.
+    mend, the others then raise Elsewhere; what a rank finds amid training it raises by itself, as Alone.
     """
     endpoint = world()
     if endpoint is None or endpoint.size == 1:
@@ -68,7 +68,12 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
     if rank == 0:
         reporter = _begin(job, listener, *procedure.goal(job))
         reporter.say(procedure.cast(job, ranks))
-    outcome = procedure.train(endpoint, job, reporter)
+    try:
+        outcome = procedure.train(endpoint, job, reporter)
+    except UserError as error:  # of a user's model, in the midst of it
+        if ranks == 1:
+            raise
+        raise Alone(f"rank {rank}: {error}") from error
 
     def finish() -> None:
         if reporter is not None:

@@ -50,6 +50,19 @@ class Layout:
         return {tensor.name: tensor.shape for tensor in self.tensors}
 
 
+class Misfit(Exception):
+    """What is written into an arena, or asked of it, is not of its layout."""
+
+
+class WrongShape(Misfit, ValueError): ...
+
+
+class WrongType(Misfit, TypeError): ...
+
+
+class WrongName(Misfit, KeyError): ...
+
+
 class Arena:
     """One flat array and a view of it for every tensor of a layout. Changing either changes both."""
 
@@ -62,15 +75,25 @@ class Arena:
         self._views = {t.name: self.flat[t.start : t.stop].reshape(t.shape) for t in layout.tensors}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._views[name]
+        """Raises WrongName, a KeyError."""
+        try:
+            return self._views[name]
+        except KeyError:
+            raise WrongName(name) from None
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
-        """Copy `value` into a tensor. Raises ValueError if it has another shape: nothing is broadcast."""
-        view, value = self._views[name], np.asarray(value)
+        """Copy `value` into a tensor: nothing is broadcast, and no number loses its imaginary part.
+
+        Raises WrongName, WrongShape (a ValueError) or WrongType (a TypeError).
+        """
+        view, value = self[name], np.asarray(value)
         if value.shape != view.shape:
-            raise ValueError(f"a value of shape {value.shape} for tensor {name} of shape {view.shape}")
+            raise WrongShape(f"a value of shape {value.shape} for tensor {name} of shape {view.shape}")
         if value is not view:  # as after arena[name] += something
-            np.copyto(view, value, casting="same_kind")
+            try:
+                np.copyto(view, value, casting="same_kind")
+            except TypeError as error:
+                raise WrongType(str(error)) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)
