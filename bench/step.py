@@ -4,7 +4,7 @@
                          [--blas scipy|mkl] [--against torch|one-thread] [--repetitions N] [--quick]
 
 In bfloat16 parameters are held in it, as those of a replica are whose masters are on the shards; `rounding`: the same
-step from float32 parameters, rounded once a step; `MKL's products`: the same step by MKL, where ours are by AMX and it
+step from float32 parameters, rounded once a step; `MKL's products`: the same step by MKL, where ours are in use and it
 is installed.
 
 Rivals take turns, of several steps each (about half a second): in training a step follows a step, and finds in the
@@ -30,10 +30,11 @@ from networks import NETWORKS, Described, Step
 from timing import Call, medians
 
 from distbelief.errors import UserError
-from distbelief.kernels import product, use_amx, use_gemm16, use_threads
+from distbelief.kernels import product, use_gemm16, use_kernels16, use_threads
 from distbelief.nn import Dense
 from distbelief.nn.arena import aligned
 from distbelief.processor import mkl, prepare
+from distbelief.processor.prepare import OURS
 
 TURN = 0.5  # seconds
 
@@ -78,14 +79,14 @@ def on_one_thread(step: Step, threads: int) -> Call:
 def by_mkl(described: Described, batch: int) -> Call:
     """The same step with MKL's products of bfloat16 in place of ours, in a network planned for them."""
     gemm16 = mkl.address("cblas_gemm_bf16bf16f32")
-    use_amx(False), use_gemm16(gemm16)
+    use_kernels16(), use_gemm16(gemm16)
     step = Step(described, batch, "bfloat16", "bfloat16")
-    use_amx(), use_gemm16()
+    use_kernels16(*OURS), use_gemm16()
 
     def run() -> None:
-        use_amx(False), use_gemm16(gemm16)
+        use_kernels16(), use_gemm16(gemm16)
         step()
-        use_amx(), use_gemm16()
+        use_kernels16(*OURS), use_gemm16()
 
     return run
 
@@ -119,7 +120,7 @@ def race(step: Step, described: Described, arguments: argparse.Namespace, repeti
     rivals: dict[str, Call] = {"distbelief": step}
     if arguments.dtype == "bfloat16":
         rivals["rounding"] = Step(described, step.batch.size, arguments.dtype)
-        if use_amx() and mkl.library():
+        if use_kernels16(*OURS) and mkl.library():
             rivals["MKL's products"] = by_mkl(described, step.batch.size)
     dense = arguments.dtype == "float32" and all(isinstance(layer, Dense) for layer in step.network.layers)
     if dense:

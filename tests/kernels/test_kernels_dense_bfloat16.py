@@ -12,8 +12,8 @@ from distbelief.kernels import (
     dense_bfloat16_forward,
     dense_bfloat16_scratch,
     narrow,
-    use_amx,
     use_gemm16,
+    use_kernels16,
     use_threads,
     widen,
 )
@@ -21,7 +21,7 @@ from distbelief.processor import mkl
 
 # (outputs, inputs, n): ones, primes, longer than a chunk of 64 and a panel of 256.
 SIZES = [(1, 1, 1), (1, 17, 2), (13, 1, 11), (7, 5, 3), (101, 37, 1), (3, 2, 67), (300, 280, 65), (40, 600, 70)]
-# Several runs of a minibatch; whole squares of AMX's tiles, more inputs than a panel; more than the second cache holds.
+# Several runs of a minibatch; whole squares of our own products, more inputs than a panel; more than the second cache holds.
 SIZES += [(70, 45, 1100), (96, 704, 40), (33, 2624, 260)]
 # More outputs than wait for a part of the inputs, and than are derived at a time.
 SIZES += [(290, 2624, 260), (600, 70, 33)]
@@ -39,18 +39,19 @@ activations = pytest.mark.parametrize("activation", list(ACTIVATIONS))
 edges = pytest.mark.parametrize("edge", [np.uint16, np.float32])
 
 
-@pytest.fixture(params=["widened", "mkl", "amx", "threads", "amx threads"])
+@pytest.fixture(params=["widened", "mkl", "amx", "avx512", "threads", "amx threads", "avx512 threads"])
 def way(request):
     """By which way products are computed."""
     if request.param == "mkl":
         if mkl.library() is None:
             pytest.skip("MKL is not installed")
         use_gemm16(mkl.address("cblas_gemm_bf16bf16f32"))
-    if "amx" in request.param and not use_amx():
-        pytest.skip("no AMX")
+    ours = [kernels for kernels in ("amx", "avx512") if kernels in request.param]
+    if ours and not use_kernels16(*ours):
+        pytest.skip(f"this CPU has no {ours[0]} for bfloat16")
     use_threads(3 if "threads" in request.param else 1)
     yield
-    use_amx(False)
+    use_kernels16()
     use_gemm16()
     use_threads(1)
 

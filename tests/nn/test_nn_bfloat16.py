@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from distbelief.kernels import use_amx, use_gemm16, widen
+from distbelief.kernels import use_gemm16, use_kernels16, widen
 from distbelief.nn import LOSSES, Arena, Network, build
 from distbelief.nn.specs import ConvolutionSpec, DenseSpec, LocalSpec, PoolSpec
 from distbelief.processor import mkl, prepare
@@ -119,25 +119,25 @@ def test_what_cannot_be_held_in_bfloat16_is_refused():
         a_network(DENSE, "float32", held="bfloat16")
 
 
-@pytest.mark.parametrize("way", ["mkl", "amx"])
+@pytest.mark.parametrize("way", ["mkl", "amx", "avx512"])
 @networks
 def test_products_of_bfloat16_and_widened_ones_give_the_same_but_for_the_order_of_sums(described, way):
     if way == "mkl" and mkl.library() is None:
         pytest.skip("MKL is not installed")
-    if way == "amx" and not use_amx():
-        pytest.skip("no AMX")
-    use_amx(False)
+    if way != "mkl" and not use_kernels16(way):
+        pytest.skip(f"this CPU has no {way} for bfloat16")
+    use_kernels16()
     widened = a_network(described, "bfloat16")
     _, gradient = gradient_of(widened, a_batch(widened, 32))
     try:
         if way == "mkl":
             use_gemm16(mkl.address("cblas_gemm_bf16bf16f32"))
         else:
-            use_amx()
+            use_kernels16(way)
         other = a_network(described, "bfloat16")
         _, theirs = gradient_of(other, a_batch(other, 32))
     finally:
-        use_amx(False)
+        use_kernels16()
         use_gemm16()
     # Where a sum's last place decides a rounding to bfloat16, that number moves by 2^-8 of itself.
     assert np.linalg.norm(theirs.flat - gradient.flat) < 2.0**-10 * np.linalg.norm(gradient.flat)
@@ -166,7 +166,7 @@ def test_what_is_lacking_is_said_in_one_line(monkeypatch):
     from distbelief.processor import cpu
 
     module = sys.modules[prepare.__module__]  # of the same name as the function
-    monkeypatch.setattr(module, "use_amx", lambda wanted=True: False)
+    monkeypatch.setattr(module, "use_kernels16", lambda *wanted: None)
     monkeypatch.setattr(cpu, "features", lambda: {"avx2"})
     words = prepare(dtype="bfloat16")
     assert words.startswith("bfloat16: this CPU has neither amx_bf16 nor avx512_bf16; ") and "\n" not in words
@@ -176,6 +176,6 @@ def test_what_is_lacking_is_said_in_one_line(monkeypatch):
     assert "MKL is not installed" in prepare(dtype="bfloat16")
     monkeypatch.setattr(mkl, "library", SimpleNamespace)  # as of before 2021
     assert "this MKL has no cblas_gemm_bf16bf16f32" in prepare(dtype="bfloat16")
-    monkeypatch.setattr(module, "use_amx", lambda wanted=True: wanted)
-    assert prepare(dtype="bfloat16") is None  # by AMX, in kernels of ours
+    monkeypatch.setattr(module, "use_kernels16", lambda *wanted: wanted and wanted[0])
+    assert prepare(dtype="bfloat16") is None  # in kernels of ours
     assert prepare(dtype="float32") is None

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from distbelief.kernels import use_amx
+from distbelief.kernels import use_kernels16
 from distbelief.nn import LOSSES, Arena, Network, build
 from distbelief.nn.specs import ConvolutionSpec, DenseSpec, LocalSpec, NormaliseSpec, PoolSpec
+from distbelief.processor.prepare import OURS
 
 
 def stage(maps, window, stride, pool):
@@ -47,12 +48,12 @@ def test_all_that_is_planned_is_little_more_than_parameters_gradients_and_activa
 
 @pytest.mark.parametrize("batch", [32, 128, 512])
 def test_parameters_held_in_bfloat16_leave_little_room_for_more(batch):
-    """Half the parameters of the above, and by AMX what a product reads is packed besides."""
-    use_amx()  # where there is no such thing: MKL's or widened products
+    """Half the parameters of the above, and what our own kernels read is packed besides."""
+    use_kernels16(*OURS)  # where there is no such thing: MKL's or widened products
     try:
         memory = Network(build(*SPEECH), batch, "bfloat16", held="bfloat16").memory
     finally:
-        use_amx(False)
+        use_kernels16()
     assert memory.planned <= 1.1 * (memory.parameters + memory.gradients + memory.activations)
 
 

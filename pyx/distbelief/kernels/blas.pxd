@@ -1,5 +1,5 @@
 # Matrix products on row-major data: by the BLAS that the site's SciPy uses, or in float32 by another one (blas.pyx).
-# Products of bfloat16 with float32 sums: by AMX (amx.h), or MKL's cblas_gemm_bf16bf16f32, where the CPU is made for it.
+# Products of bfloat16 with float32 sums: ours (product16.h), or MKL's cblas_gemm_bf16bf16f32, where the CPU is made for it.
 # A row-major [r, c] array is a column-major [c, r] one to BLAS, so operands swap places.
 
 from scipy.linalg.cython_blas cimport dgemm
@@ -16,7 +16,7 @@ ctypedef void (*gemm16_pointer)(int layout, int transa, int transb, int m, int n
 cdef sgemm_pointer sgemm
 cdef bint scipys         # whether that is SciPy's
 cdef gemm16_pointer gemm16  # NULL: there is none
-cdef bint amx               # whether our own products by AMX come before it
+cdef int way16                # by which our own come before it (multiply16.h); 0: they do not
 
 
 cdef inline void gemm(char transpose_a, char transpose_b, int rows, int columns, int inner,

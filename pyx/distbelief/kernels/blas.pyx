@@ -4,13 +4,20 @@
 from libc.stdint cimport uintptr_t
 from scipy.linalg cimport cython_blas
 
-cdef extern from "distbelief/kernels/amx_tiles.h":
-    bint amx_permitted() nogil
+cdef extern from "distbelief/kernels/multiply16.h":
+    cdef enum:
+        BY_NOTHING
+        BY_AVX512
+        BY_AMX
+
+    bint multiply16_permitted(int way) nogil
 
 sgemm = <sgemm_pointer>cython_blas.sgemm
 scipys = True
 gemm16 = NULL
-amx = False
+way16 = BY_NOTHING
+
+_WAYS = {"amx": BY_AMX, "avx512": BY_AVX512}
 
 
 def use_sgemm(size_t address=0):
@@ -29,8 +36,14 @@ def use_gemm16(size_t address=0):
     gemm16 = <gemm16_pointer><uintptr_t>address
 
 
-def use_amx(bint wanted=True):
-    """Compute bfloat16 products by AMX, in kernels of our own; whether it is so now: CPU and system must have it."""
-    global amx
-    amx = wanted and amx_permitted()
-    return amx
+def use_kernels16(*wanted: str):
+    """Compute bfloat16 products in kernels of our own, by the first of the `wanted` ways that CPU and system have.
+
+    "amx": its tiles; "avx512": AVX512-BF16. Returns which it is, or None: then, and if none is wanted, by others.
+    """
+    global way16
+    way16 = BY_NOTHING
+    for name in wanted:
+        if multiply16_permitted(_WAYS[name]):
+            way16 = _WAYS[name]
+            return name

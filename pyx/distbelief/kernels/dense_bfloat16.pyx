@@ -29,7 +29,7 @@ ctypedef fused inner:
 
 cdef enum:
     CHUNK = 64  # numbers of a row that are computed with at a time
-    SIDE = 32  # of the squares that AMX leaves
+    SIDE = 32  # of the squares that products come in
     ROWS = 512  # of outputs whose errors stay in the cache until they are multiplied
 
 

@@ -1,50 +1,50 @@
 # cython: cdivision=True, boundscheck=False, wraparound=False
 # Products of bfloat16 matrices with float32 sums, on row-major data. A is large (a layer's weights, or what makes their
-# gradient), B small. By AMX, B is packed once, for whoever computes a part of the product (`pack`).
+# gradient), B small. Our own kernels want B packed, once, for whoever computes a part of the product (`pack`).
 
 from libc.stdint cimport uintptr_t
 
 from distbelief.kernels.bfloat16 cimport widen_rows
-from distbelief.kernels.blas cimport amx, gemm, gemm16
+from distbelief.kernels.blas cimport gemm, gemm16, way16
 
-cdef extern from "distbelief/kernels/amx.h":
+cdef extern from "distbelief/kernels/product16.h":
     cdef enum:
-        AMX_FORWARD
-        AMX_TO_WEIGHTS
-        AMX_TO_INPUTS
+        PRODUCT_FORWARD
+        PRODUCT_TO_WEIGHTS
+        PRODUCT_TO_INPUTS
 
     # What becomes of sums: rows x columns of them, rows ld apart, from (row, column) of the product on. Nobody reads
     # them again.
-    ctypedef void (*Put "AmxPut")(void *to, float *sums, Py_ssize_t ld, Py_ssize_t row, Py_ssize_t column,
-                                  Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
+    ctypedef void (*Put "SquarePut")(void *to, float *sums, Py_ssize_t ld, Py_ssize_t row, Py_ssize_t column,
+                                     Py_ssize_t rows, Py_ssize_t columns) noexcept nogil
 
-    Py_ssize_t amx_up(Py_ssize_t size) nogil  # amx_tiles.h
-    void amx_pack(int product, const unsigned short *b, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ldb,
-                  Py_ssize_t first, Py_ssize_t last, unsigned short *to) nogil
-    void amx_product(int product, const unsigned short *w, Py_ssize_t ldw, const unsigned short *b, Py_ssize_t rows,
-                     Py_ssize_t n, Py_ssize_t inner, Put put, void *to) nogil
-    void amx_to_weights(const unsigned short *a, Py_ssize_t lda, const unsigned short *b, float *c, Py_ssize_t rows,
-                        Py_ssize_t columns, Py_ssize_t n) nogil
+    Py_ssize_t square_up(Py_ssize_t size) nogil  # squares.h
+    void squares_pack(int product, const unsigned short *b, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ldb,
+                      Py_ssize_t first, Py_ssize_t last, unsigned short *to) nogil
+    void squares_product(int way, int product, const unsigned short *w, Py_ssize_t ldw, const unsigned short *b,
+                         Py_ssize_t rows, Py_ssize_t n, Py_ssize_t inner, Put put, void *to) nogil
+    void squares_to_weights(int way, const unsigned short *a, Py_ssize_t lda, const unsigned short *b, float *c,
+                            Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t n) nogil
 
-# Rows and columns of a block, where the product is not by AMX.
+# Rows and columns of a block, where the product is not ours.
 cdef enum:
     PANEL = 256
 
 # Products: W x, dz x', W' dz.
 cdef enum:
-    FORWARD = AMX_FORWARD
-    TO_WEIGHTS = AMX_TO_WEIGHTS
-    TO_INPUTS = AMX_TO_INPUTS
+    FORWARD = PRODUCT_FORWARD
+    TO_WEIGHTS = PRODUCT_TO_WEIGHTS
+    TO_INPUTS = PRODUCT_TO_INPUTS
 
 
 cdef inline Py_ssize_t packed_size(Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
     """Elements of float32 that a packed B [rows, n] takes: whole lines of the cache."""
-    return amx_up(rows) * amx_up(n) // 2 if amx else 0
+    return square_up(rows) * square_up(n) // 2 if way16 else 0
 
 
 cdef inline Py_ssize_t product_scratch(Py_ssize_t n) noexcept nogil:
     """Elements of float32 that products with a B [rows, n] need of whoever computes them."""
-    if amx:
+    if way16:
         return 0
     return PANEL * n if gemm16 != NULL else PANEL * (PANEL + 2 * n)
 
@@ -60,8 +60,8 @@ cdef inline void pack(int product, const unsigned short *b, Py_ssize_t rows, Py_
 
     `first` is a multiple of 32, and `last` too or the number of rows; `packed` begins a line of the cache.
     """
-    if amx:
-        amx_pack(product, b, rows, n, ldb, first, last, <unsigned short *>packed)
+    if way16:
+        squares_pack(product, b, rows, n, ldb, first, last, <unsigned short *>packed)
 
 
 cdef inline void product16(int product, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner, const unsigned short *a,
@@ -76,8 +76,8 @@ cdef inline void product16(int product, Py_ssize_t rows, Py_ssize_t columns, Py_
     cdef float *b32 = scratch + PANEL * columns
     cdef float *a32 = b32 + PANEL * columns
     cdef Py_ssize_t row = 0, k, size, depth
-    if amx:
-        amx_product(product, a, lda, <const unsigned short *>packed, rows, columns, inner, put, to)
+    if way16:
+        squares_product(way16, product, a, lda, <const unsigned short *>packed, rows, columns, inner, put, to)
         return
     while row < rows:
         size = min(rows - row, <Py_ssize_t>PANEL)
@@ -109,8 +109,8 @@ cdef inline void outer_product16(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t
     cdef Py_ssize_t row = 0, column, size, wide
     if rows == 0:
         return
-    if amx:
-        amx_to_weights(a, lda, <const unsigned short *>packed, c, rows, columns, n)
+    if way16:
+        squares_to_weights(way16, a, lda, <const unsigned short *>packed, c, rows, columns, n)
         return
     if gemm16 != NULL:
         gemm16(101, 111, 112, <int>rows, <int>columns, <int>n, 1, a, <int>lda, b, <int>n, 0, c, <int>columns)

@@ -6,7 +6,7 @@ releases the GIL.
 
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
-from distbelief.kernels.blas import use_amx, use_gemm16, use_sgemm
+from distbelief.kernels.blas import use_gemm16, use_kernels16, use_sgemm
 from distbelief.kernels.convolution import convolution_backward, convolution_forward, convolution_scratch
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward, product
 from distbelief.kernels.dense_bfloat16 import dense_bfloat16_backward, dense_bfloat16_forward, dense_bfloat16_scratch
@@ -74,8 +74,8 @@ __all__ = [
     "softmax_score",
     "squared_error",
     "squared_error_of_classes",
-    "use_amx",
     "use_gemm16",
+    "use_kernels16",
     "use_sgemm",
     "use_threads",
     "used_threads",

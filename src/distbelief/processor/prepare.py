@@ -4,19 +4,21 @@ from typing import Literal
 
 from threadpoolctl import ThreadpoolController
 
-from distbelief.kernels import use_amx, use_gemm16, use_sgemm, use_threads
+from distbelief.kernels import use_gemm16, use_kernels16, use_sgemm, use_threads
 from distbelief.processor import cpu, mkl
 
 Blas = Literal["scipy", "mkl"]
 
 # Extensions of the instruction set with products of bfloat16: without them MKL has such products too, but slow ones.
 _BFLOAT16 = ("amx_bf16", "avx512_bf16")
+# How our own kernels use them, the faster first.
+OURS = ("amx", "avx512")
 _PRODUCT = "cblas_gemm_bf16bf16f32"
 
 
 def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> str | None:
     """Let the kernels use so many cores, the sgemm of one BLAS for float32, and what there is for bfloat16: our own
-    products by AMX, or else those of MKL.
+    products (by AMX, or else by AVX512-BF16), or else those of MKL.
 
     Local; for the thread that calls it. Each thread of a kernel has BLAS calls of its own, so every BLAS in this
     process is told to use one thread. Call it before a network is built: its scratch memory is planned for all this.
@@ -25,7 +27,7 @@ def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> s
     """
     sgemm = mkl.address("sgemm_") if blas == "mkl" else 0
     narrow = dtype == "bfloat16"
-    ours = use_amx(narrow)
+    ours = use_kernels16(*OURS) if narrow else use_kernels16()
     lack = _lack_of_bfloat16() if narrow and not ours else None
     # A BLAS may share the kernels' OpenMP, and then takes its number of threads with it: the kernels' comes last.
     ThreadpoolController().select(user_api="blas").limit(limits=1)
