@@ -50,6 +50,29 @@ def check_window_offsets(endpoint: Endpoint) -> None:
     window.free()
 
 
+def check_memory_that_lies_here_is_what_get_reads(endpoint: Endpoint) -> None:
+    window = endpoint.window(8 * (100 + endpoint.rank))
+    window.local.view(np.float64)[:] = endpoint.rank
+    window.sync()
+    meet(endpoint, 1)
+    for source in range(endpoint.size):
+        memory = window.memory(source)
+        if memory is not None:
+            assert (memory[: 8 * (100 + source)].view(np.float64) == source).all()
+    meet(endpoint, 2)
+    window.local.view(np.float64)[0] = -1.0
+    window.sync()
+    meet(endpoint, 3)
+    window.sync()
+    for source in range(endpoint.size):
+        memory = window.memory(source)
+        if memory is not None:
+            assert memory[:8].view(np.float64)[0] == -1.0
+    meet(endpoint, 4)
+    del memory
+    window.free()
+
+
 def check_window_of_nothing(endpoint: Endpoint) -> None:
     window = endpoint.window(64 if endpoint.rank == 2 else 0)
     assert window.local.shape == (64 if endpoint.rank == 2 else 0,)

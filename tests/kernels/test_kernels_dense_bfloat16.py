@@ -21,7 +21,7 @@ from distbelief.processor import mkl
 
 # (outputs, inputs, n): ones, primes, longer than a chunk of 64 and a panel of 256.
 SIZES = [(1, 1, 1), (1, 17, 2), (13, 1, 11), (7, 5, 3), (101, 37, 1), (3, 2, 67), (300, 280, 65), (40, 600, 70)]
-# Several runs of a minibatch; whole squares of our own products, more inputs than a panel; more than the second cache holds.
+# Several runs of a minibatch; whole squares of our own products, more inputs than a panel; more than the second cache.
 SIZES += [(70, 45, 1100), (96, 704, 40), (33, 2624, 260)]
 # More outputs than wait for a part of the inputs, and than are derived at a time.
 SIZES += [(290, 2624, 260), (600, 70, 33)]

@@ -13,7 +13,16 @@ from comm import collective_suite, event_suite, ring_suite, suite  # noqa: E402
 
 from distbelief.comm import mpi  # noqa: E402
 
+
+def check_ranks_of_one_node_find_each_others_memory(endpoint: mpi.MpiEndpoint) -> None:
+    """These checks run on one; elsewhere windows have none to offer."""
+    window = endpoint.window(0)
+    assert all(window.memory(source) is not None for source in range(endpoint.size))
+    window.free()
+
+
 CHECKS = {**suite.CHECKS, **collective_suite.CHECKS, **event_suite.CHECKS, **ring_suite.CHECKS}
+CHECKS["one_node"] = check_ranks_of_one_node_find_each_others_memory
 
 
 def main(names: list[str]) -> None:

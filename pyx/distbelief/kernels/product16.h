@@ -14,7 +14,7 @@ enum {
     PRODUCT_BATCH = 256,       /* examples that forward and the gradient by the inputs take at a time */
     PRODUCT_RESIDENT = 655360, /* numbers of the small operand that stay in the second cache */
     PRODUCT_PART = 8192,       /* inputs whose products with W are summed in one go, at most, by AMX, */
-    PRODUCT_SHORT = 256,       /* and by AVX-512: its operands should stay in the first cache; if there are more, */
+    PRODUCT_SHORT = 512,       /* and by AVX-512: its operands should stay in the first cache; if there are more, */
     PRODUCT_TALL = 256,        /* sums of so many rows wait */
     PRODUCT_DEPTH = 128,       /* outputs, */
     PRODUCT_WIDE = 160,        /* and inputs of a panel of W: it and the next one stay in the second cache, */

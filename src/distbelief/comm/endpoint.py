@@ -48,8 +48,15 @@ class Window(Protocol):
         """
         ...
 
+    def memory(self, source: int) -> np.ndarray | None:
+        """Rank `source`'s memory itself, uint8, where it lies in this process too; else None: `get` reads it. Local.
+
+        Not to be written to. Reads are torn as those of `get`; `sync` puts them in order.
+        """
+        ...
+
     def sync(self) -> None:
-        """Make this rank's stores to `local` visible to readers. Local."""
+        """Make this rank's stores to `local` visible to readers, and order its reads of memory. Local."""
         ...
 
     def free(self) -> None:

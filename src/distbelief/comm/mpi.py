@@ -91,21 +91,38 @@ def _parts(buffer: np.ndarray) -> list[tuple[np.ndarray, int]]:
     return [(part, part.size) for part in parts]
 
 
+def _one_node(comm: MPI.Comm) -> bool:
+    """Whether all ranks share memory. Collective."""
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    size = node.size
+    node.Free()
+    return size == comm.size
+
+
 class MpiWindow:
-    """Memory in an MPI window, under one shared lock for its whole life; only Get is ever used on it."""
+    """Memory in an MPI window, under one shared lock for its whole life; only Get is ever used on it.
+
+    Where all ranks are of one node, the memory is shared, and each finds that of the others in its address space.
+    """
 
     def __init__(self, comm: MPI.Comm, nbytes: int):
+        self._shared = _one_node(comm)
         info = MPI.Info.Create()
         info.Set("mpi_minimum_memory_alignment", str(LINE))
+        info.Set("alloc_shared_noncontig", "true")  # each rank's on pages of its own
+        allocate = MPI.Win.Allocate_shared if self._shared else MPI.Win.Allocate
         # Whole cache lines, as Open MPI packs the ranks of a node back to back; and at least one, as for 0 bytes some
         # implementations hand out no address to view.
-        self._win = MPI.Win.Allocate(max(-(-nbytes // LINE), 1) * LINE, 1, info, comm)
+        self._win = allocate(max(-(-nbytes // LINE), 1) * LINE, 1, info, comm)
         info.Free()
         self._win.Lock_all(MPI.MODE_NOCHECK)
         self.local = np.frombuffer(self._win.tomemory(), np.uint8)[:nbytes]
         self.local[:] = 0
         self._win.Sync()
         comm.Barrier()  # nobody reads before everybody's memory is zero
+
+    def memory(self, source: int) -> np.ndarray | None:
+        return np.frombuffer(self._win.Shared_query(source)[0], np.uint8) if self._shared else None
 
     def get(self, into: np.ndarray, source: int, offset: int = 0) -> MpiRequest:
         parts = []

@@ -13,7 +13,7 @@ from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
 from distbelief.kernels import renew, sgd
 from distbelief.server import held
 from distbelief.server.exposed import Exposed
-from distbelief.server.fetch import Fetch, Reader
+from distbelief.server.fetch import PAUSE, Fetch, Reader
 from distbelief.server.messages import (
     ACKNOWLEDGEMENT,
     APPLIED,
@@ -27,6 +27,7 @@ from distbelief.server.messages import (
     payload_tag,
     record,
 )
+from distbelief.server.near import Near
 from distbelief.server.pieces import cut, side_by_side
 from distbelief.server.placement import Interval, Placement
 from distbelief.server.push import Push
@@ -139,6 +140,10 @@ class Client:
         if not rate or (accrued is None and not self._pushes):  # nothing can be lacking
             installed = self._read_straight(fetch, wanted, parameters, wait)
         for number in fetch.missing_among(wanted):
+            if (near := fetch.near(number)) is not None:
+                self._install_near(fetch, near, number, parameters, accrued, rate)
+                installed.append(number)
+                continue
             if wait:
                 self._wait_for_piece(fetch, number)
             if wait or self._ready(fetch, number):
@@ -288,21 +293,48 @@ class Client:
         return read
 
     def _install(self, fetch: Fetch, number: int, parameters, accrued, rate: float) -> None:
+        """Install a piece that is there."""
         values, mark = fetch.take(number)
+        self._renew(number, values, parameters, self._lacking(number, mark, accrued, rate), rate)
+        self._reader.give_back(values)
+
+    def _install_near(self, fetch: Fetch, near: Near, number: int, parameters, accrued, rate: float) -> None:
+        """Install a piece from where it is; once more, if meanwhile the shard was about to apply one of our pushes."""
+        began = self._endpoint.clock()
+        piece, client, own = self.pieces[number], self._number or 0, self._own_marks(number) if rate else []
+        values = near.values(piece.start, piece.stop)
+        while True:
+            mark = near.applied(client) if own else 0
+            self._renew(number, values, parameters, self._lacking(number, mark, accrued, rate), rate)
+            if not own or not near.torn(client, mark, own):
+                break
+            if self._endpoint.clock() - began > self._timeout:
+                raise DeadlineExpired(
+                    f"rank {self._endpoint.rank} waited {self._timeout:g} s for {fetch.shard_of(number)} to be "
+                    "through with an update"
+                )
+            self._endpoint.wait_message(PAUSE, tag=NOTHING)  # it only lets time pass
+        fetch.took(number, values.nbytes)
+        self.seconds_fetching += self._endpoint.clock() - began
+
+    def _lacking(self, number: int, mark: int, accrued: np.ndarray | None, rate: float) -> list[np.ndarray]:
+        """Of a piece, the gradients of ours that its values, which stand for `mark`, do not hold."""
+        if not rate:
+            return []
         piece = self.pieces[number]
-        here = piece.of(parameters)
         lacking = [piece.of(push.gradient) for push in self._pushes if not 0 < push.marks[number] <= mark]
-        lacking += [] if accrued is None else [piece.of(accrued)]
-        lacking = lacking if rate else []
+        return lacking + ([] if accrued is None else [piece.of(accrued)])
+
+    def _renew(self, number: int, values: np.ndarray, parameters: np.ndarray, lacking: list, rate: float) -> None:
+        """A piece of `parameters` = values - rate * the sum of `lacking`."""
+        here = self.pieces[number].of(parameters)
         if here.dtype == held.BFLOAT16:
             held.install(values, lacking, rate, here)
-            self._reader.give_back(values)
             return
         # One pass for the first that is lacking; often there is no other.
         renew(values, here, lacking.pop() if lacking else None, rate, self._past)
         for gradient in lacking:
             sgd(here, gradient, rate)
-        self._reader.give_back(values)
 
     def _wait_for_piece(self, fetch: Fetch, number: int) -> None:
         began = self._endpoint.clock()

@@ -41,6 +41,10 @@ class Exposed(NamedTuple):
         """The parameters in bfloat16, if any."""
         return self.parameters + self.size * self.itemsize
 
+    def place(self, wire: np.dtype) -> int:
+        """The parameters as they travel: those themselves, or the shadow."""
+        return self.parameters if wire.itemsize == self.itemsize else self.shadow
+
     @property
     def nbytes(self) -> int:
         return self.shadow + (2 * self.size if self.shadowed else 0)

@@ -7,6 +7,7 @@ import numpy as np
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
 from distbelief.server.exposed import MARK, Exposed
 from distbelief.server.messages import NOTHING, RECORD
+from distbelief.server.near import Near
 from distbelief.server.pieces import Piece
 
 # What meets an update half-way is read again so much later (seconds).
@@ -43,6 +44,11 @@ class Reader:
         self._longest = max(piece.size for piece in pieces)
         self._spare: list[np.ndarray] = []  # buffers of _longest elements
         self._at_once: set[int] = set()
+        self._near = {
+            shard: Near(window, memory, exposed[shard], starts[shard], wire)
+            for shard in {piece.shard for piece in pieces}
+            if (memory := window.memory(ranks[shard])) is not None
+        }
 
     def records(self, into: np.ndarray, shards: Sequence[int]) -> list[Request]:
         """Start reading what some shards say of themselves: RECORD, [shards]."""
@@ -66,11 +72,14 @@ class Reader:
     def values(self, number: int, into: np.ndarray) -> Request:
         """Start reading a piece, and what comes behind it if `into` is longer."""
         piece = self.pieces[number]
-        exposed = self._exposed[piece.shard]
-        place = exposed.parameters if self._wire.itemsize == exposed.itemsize else exposed.shadow
+        place = self._exposed[piece.shard].place(self._wire)
         place += (piece.start - self._starts[piece.shard]) * self._wire.itemsize
         self.bytes += into.nbytes
         return self._window.get(into, self._ranks[piece.shard], place)
+
+    def near(self, number: int) -> Near | None:
+        """The shard of a piece, if its memory lies here."""
+        return self._near.get(self.pieces[number].shard)
 
     def was_there_at_once(self, number: int) -> None:
         """A piece was there as soon as it was asked for."""
@@ -79,7 +88,8 @@ class Reader:
     def straight(self, number: int, dtype: np.dtype, wait: bool) -> bool:
         """Whether a piece can be read to where it belongs, into numbers of type `dtype`. `wait`: however long it takes;
         else only where a piece of the same shard has been there at once, as from the memory of the same node."""
-        return dtype == self._wire and (wait or self.pieces[number].shard in self._at_once)
+        shard = self.pieces[number].shard
+        return dtype == self._wire and shard not in self._near and (wait or shard in self._at_once)
 
     def buffer(self, number: int) -> np.ndarray:
         """A buffer for a piece. The one that was given back last, as that is in the cache."""
@@ -121,6 +131,8 @@ class Fetch:
 
     Pieces are asked for ahead, as long as they take their time. Once one is there at once, as from the memory of the
     same node, where asking is copying, the others are asked for when they are wanted: so they come into the cache.
+    Those of a shard whose memory lies here (server.near) are asked for by nobody but who waits for all: the others read
+    them where they are.
     """
 
     def __init__(self, reader: Reader, asked: Sequence[int], shards: int, own: Callable[[int], list[int]]):
@@ -135,7 +147,7 @@ class Fetch:
         self.missing = dict.fromkeys(range(len(reader.pieces)))
         self._asked: dict[int, _Asked] = {}
         for number in self.missing:
-            if self.ready(number):
+            if reader.near(number) is None and self.ready(number):
                 break
 
     def asked_for(self, number: int) -> bool:
@@ -156,6 +168,15 @@ class Fetch:
             else:
                 asked.ready = True
         return asked.ready
+
+    def near(self, number: int) -> Near | None:
+        """The shard of a missing piece, if its memory lies here, and nobody has asked for the piece."""
+        return None if number in self._asked else self._reader.near(number)
+
+    def took(self, number: int, nbytes: int) -> None:
+        """A piece has been read where it is."""
+        del self.missing[number]
+        self._reader.bytes += nbytes
 
     def shard_of(self, number: int) -> str:
         """Who holds a piece, in words."""

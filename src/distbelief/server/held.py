@@ -12,11 +12,14 @@ from distbelief.server.wire import BFLOAT16
 
 
 def install(values: np.ndarray, lacking: Sequence[np.ndarray], rate: float, out: np.ndarray) -> None:
-    """out = values - rate * the sum of `lacking`. `values` in float32 are spoilt. All [size]. Local."""
+    """out = values - rate * the sum of `lacking`. `values` in float32 are spoilt, if they may be written. All [size].
+    Local."""
     if values.dtype == BFLOAT16 and not lacking:
         np.copyto(out, values)
         return
     wide = values if values.dtype == np.float32 else _wide(values)
+    if lacking and not wide.flags.writeable:
+        wide = wide.copy()
     for gradient in lacking:
         sgd(wide, gradient, rate)
     narrow(wide, out)

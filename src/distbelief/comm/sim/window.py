@@ -52,6 +52,9 @@ class SimWindow:
         machine.queue.at(time, self._read, flat, source, offset, request)
         return request
 
+    def memory(self, source: int) -> None:
+        """Each rank is a machine of its own: memory is reached by `get`."""
+
     def sync(self) -> None:
         """Stores are visible at once here. Local."""
         self._process.check_running()
