@@ -62,5 +62,7 @@ def narrow_carrying(const real[::1] values, unsigned short[::1] carry, unsigned 
                 ahead(&values[start] + AHEAD + line * (64 // sizeof(real)))
             for line in range(STRIDE // 32):
                 ahead(&carry[start] + AHEAD + line * 32)
+            for line in range(STRIDE // 32):
+                ahead(&out[start] + AHEAD + line * 32)
             _carry[real](&values[start], &carry[start], min(<Py_ssize_t>STRIDE, size - start), &out[start])
             start += STRIDE
