@@ -13,7 +13,8 @@ from libc.string cimport memcpy
 from distbelief.kernels.activation cimport LINEAR, activate, derive
 from distbelief.kernels.bfloat16 cimport narrow_bits, widen_bits
 from distbelief.kernels.product16 cimport (
-    FORWARD, TO_INPUTS, TO_WEIGHTS, line, outer_product16, pack, packed_size, product16, product_scratch,
+    FORWARD, TO_INPUTS, TO_WEIGHTS, columns_at_once, line, outer_product16, pack, packed_size, product16,
+    product_scratch,
 )
 from distbelief.kernels.threads cimport bands_of, threads
 
@@ -39,8 +40,10 @@ cdef Py_ssize_t _start(Py_ssize_t size, int bands, int band) noexcept nogil:
 
 
 cdef Py_ssize_t _shared(Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n) noexcept nogil:
-    """Elements of scratch for all: x and dz, packed, each from a line of the cache on."""
-    return 16 + packed_size(inputs, n) + packed_size(outputs, n)
+    """Elements of scratch for all: what one product has packed, from a line of the cache on."""
+    cdef Py_ssize_t forward = packed_size(inputs, columns_at_once(FORWARD, n))
+    cdef Py_ssize_t backward = packed_size(outputs, columns_at_once(TO_INPUTS, n))
+    return 16 + max(forward, backward, packed_size(inputs, n))
 
 
 def dense_bfloat16_scratch(Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n):
@@ -124,17 +127,15 @@ cdef float _derive_row(const outer *y, const outer *dy, Py_ssize_t n, int activa
 
 
 cdef void _to_weights(const bits *x, const float *packed_x, const outer *y, outer *dy, int activation, float *dw,
-                      float *db, float *packed_dz, Py_ssize_t outputs, Py_ssize_t first, Py_ssize_t last,
-                      Py_ssize_t inputs, Py_ssize_t n, float *scratch) noexcept nogil:
-    """Rows first..last-1 of dw and db. Each row of dz lies where that of dy began, and in `packed_dz`, unless NULL."""
+                      float *db, Py_ssize_t first, Py_ssize_t last, Py_ssize_t inputs, Py_ssize_t n,
+                      float *scratch) noexcept nogil:
+    """Rows first..last-1 of dw and db. Each row of dz lies where that of dy began."""
     cdef Py_ssize_t o, row = first, end, step = n * sizeof(outer) // sizeof(bits)
     cdef bits *dz = <bits *>dy
     while row < last:
         end = min(row + ROWS, last)
         for o in range(row, end):
             db[o] = _derive_row[outer](y + o * n, dy + o * n, n, activation, dz + o * step)
-        if packed_dz != NULL:
-            pack(TO_INPUTS, dz, outputs, n, step, row, end, packed_dz)
         outer_product16(end - row, inputs, n, dz + row * step, step, x, packed_x, scratch, dw + row * inputs)
         row = end
 
@@ -143,6 +144,7 @@ def dense_bfloat16_forward(const bits[:, ::1] w_oi, const float[::1] b_o, const 
                            outer[:, ::1] y_on, float[::1] scratch):
     """y = activation(w x + b). `scratch`: at least dense_bfloat16_scratch(outputs, inputs, n) elements."""
     cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1], first
+    cdef Py_ssize_t start, size, most
     cdef Py_ssize_t shared = _shared(outputs, inputs, n), one = product_scratch(n)
     cdef int bands = _bands(outputs, inputs, n, scratch.shape[0]), band
     cdef float *packed
@@ -152,29 +154,34 @@ def dense_bfloat16_forward(const bits[:, ::1] w_oi, const float[::1] b_o, const 
     if n == 0 or outputs == 0 or inputs == 0:
         return
     packed = line(&scratch[0])
+    start, most = 0, columns_at_once(FORWARD, n)
     with nogil:
-        for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
-            pack(FORWARD, &x_in[0, 0], inputs, n, n, _start(inputs, bands, band), _start(inputs, bands, band + 1),
-                 packed)
-        for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
-            first = _start(outputs, bands, band)
-            _forward(&w_oi[0, 0] + first * inputs, &b_o[0] + first, &x_in[0, 0], packed, activation,
-                     &y_on[0, 0] + first * n, outer is bits, _start(outputs, bands, band + 1) - first, inputs, n,
-                     &scratch[0] + shared + band * one)
+        while start < n:
+            size = min(n - start, most)
+            for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
+                pack(FORWARD, &x_in[0, start], inputs, size, n, _start(inputs, bands, band),
+                     _start(inputs, bands, band + 1), packed)
+            for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
+                first = _start(outputs, bands, band)
+                _forward(&w_oi[0, 0] + first * inputs, &b_o[0] + first, &x_in[0, start], packed, activation,
+                         &y_on[0, start] + first * n, outer is bits, _start(outputs, bands, band + 1) - first, inputs,
+                         size, n, &scratch[0] + shared + band * one)
+            start += most
 
 
 cdef void _forward(const bits *w, const float *b, const bits *x, const float *packed, int activation, void *y,
-                   bint narrow, Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n, float *scratch) noexcept nogil:
+                   bint narrow, Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t columns, Py_ssize_t n,
+                   float *scratch) noexcept nogil:
     cdef Place place = Place(y, narrow, n, b, activation)
-    product16(FORWARD, outputs, n, inputs, w, inputs, x, n, packed, scratch, _put, &place)
+    product16(FORWARD, outputs, columns, inputs, w, inputs, x, n, packed, scratch, _put, &place)
 
 
 cdef void _to_inputs(const bits *w, const bits *dz, Py_ssize_t step, const float *packed, void *dx, bint narrow,
-                     Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t rows, Py_ssize_t n,
+                     Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t n,
                      float *scratch) noexcept nogil:
-    """`rows` rows of dx; w and dx begin with the first of them."""
+    """`rows` rows of `columns` columns of dx; w and dx begin with the first of them."""
     cdef Place place = Place(dx, narrow, n, NULL, LINEAR)
-    product16(TO_INPUTS, rows, n, outputs, w, inputs, dz, step, packed, scratch, _put, &place)
+    product16(TO_INPUTS, rows, columns, outputs, w, inputs, dz, step, packed, scratch, _put, &place)
 
 
 def dense_bfloat16_backward(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, const outer[:, ::1] y_on, int activation,
@@ -187,10 +194,12 @@ def dense_bfloat16_backward(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, co
     `scratch`: at least dense_bfloat16_scratch(outputs, inputs, n) elements.
     """
     cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1], first
+    cdef Py_ssize_t start, size, most
     cdef Py_ssize_t shared = _shared(outputs, inputs, n), one = product_scratch(n)
+    cdef Py_ssize_t step = n * sizeof(outer) // sizeof(bits)  # from a row of dz to the next
     cdef int bands = _bands(outputs, inputs, n, scratch.shape[0]), band
-    cdef float *packed_x
-    cdef float *packed_dz
+    cdef float *packed
+    cdef const bits *dz
     assert x_in.shape[0] == inputs and y_on.shape[0] == outputs and y_on.shape[1] == n
     assert dy_on.shape[0] == outputs and dy_on.shape[1] == n
     assert dw_oi.shape[0] == outputs and dw_oi.shape[1] == inputs and db_o.shape[0] == outputs
@@ -200,19 +209,25 @@ def dense_bfloat16_backward(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, co
         dw_oi[:, :] = 0
         db_o[:] = 0
         return
-    packed_x = line(&scratch[0])
-    packed_dz = packed_x + packed_size(inputs, n)
+    packed = line(&scratch[0])
+    start, most = 0 if dx_in.shape[0] else n, columns_at_once(TO_INPUTS, n)
     with nogil:
         for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
             pack(TO_WEIGHTS, &x_in[0, 0], inputs, n, n, _start(inputs, bands, band), _start(inputs, bands, band + 1),
-                 packed_x)
+                 packed)
         for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
-            _to_weights[outer](&x_in[0, 0], packed_x, &y_on[0, 0], &dy_on[0, 0], activation, &dw_oi[0, 0], &db_o[0],
-                               packed_dz if dx_in.shape[0] else NULL, outputs, _start(outputs, bands, band),
-                               _start(outputs, bands, band + 1), inputs, n, &scratch[0] + shared + band * one)
-        if dx_in.shape[0]:
+            _to_weights[outer](&x_in[0, 0], packed, &y_on[0, 0], &dy_on[0, 0], activation, &dw_oi[0, 0], &db_o[0],
+                               _start(outputs, bands, band), _start(outputs, bands, band + 1), inputs, n,
+                               &scratch[0] + shared + band * one)
+        while start < n:
+            size = min(n - start, most)
+            dz = <const bits *>&dy_on[0, 0] + start
+            for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
+                pack(TO_INPUTS, dz, outputs, size, step, _start(outputs, bands, band),
+                     _start(outputs, bands, band + 1), packed)
             for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
                 first = _start(inputs, bands, band)
-                _to_inputs(&w_oi[0, 0] + first, <const bits *>&dy_on[0, 0], n * sizeof(outer) // sizeof(bits),
-                           packed_dz, &dx_in[0, 0] + first * n, inner is bits, outputs, inputs,
-                           _start(inputs, bands, band + 1) - first, n, &scratch[0] + shared + band * one)
+                _to_inputs(&w_oi[0, 0] + first, dz, step, packed, &dx_in[0, start] + first * n, inner is bits, outputs,
+                           inputs, _start(inputs, bands, band + 1) - first, size, n,
+                           &scratch[0] + shared + band * one)
+            start += most

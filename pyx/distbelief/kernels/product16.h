@@ -11,7 +11,7 @@
 #include "distbelief/kernels/multiply16.h"
 
 enum {
-    PRODUCT_BATCH = 256,       /* examples that forward and the gradient by the inputs take at a time */
+    PRODUCT_BATCH = 256,       /* examples that forward and the gradient by the inputs take, at most */
     PRODUCT_RESIDENT = 655360, /* numbers of the small operand that stay in the second cache */
     PRODUCT_PART = 8192,       /* inputs whose products with W are summed in one go, at most, by AMX, */
     PRODUCT_SHORT = 512,       /* and by AVX-512: its operands should stay in the first cache; if there are more, */
@@ -69,11 +69,10 @@ SQUARE_INLINE void product_call(void *what, int bits) {
     }
 }
 
-/* w [rows, inner] b, w's rows ldw apart; b is packed for PRODUCT_FORWARD, inner x n numbers: columns j..j+n-1 of the
-   product, at most PRODUCT_BATCH. Squares of w are loaded where they lie; while 32 rows are multiplied, the next ones
-   are called. */
+/* w [rows, inner] b, w's rows ldw apart; b is packed for PRODUCT_FORWARD, inner x n numbers. Squares of w are loaded
+   where they lie; while 32 rows are multiplied, the next ones are called. */
 SQUARE_INLINE void product_forward(int way, const uint16_t *w, ptrdiff_t ldw, const uint16_t *b, ptrdiff_t rows,
-                                   ptrdiff_t j, ptrdiff_t n, ptrdiff_t inner, SquarePut put, void *to) {
+                                   ptrdiff_t n, ptrdiff_t inner, SquarePut put, void *to) {
     _Alignas(64) uint16_t edge[SQUARE_SIDE * PRODUCT_PART];
     _Alignas(64) float sums[PRODUCT_TALL * PRODUCT_BATCH];
     const ptrdiff_t stride = square_up(inner) * SQUARE_SIDE; /* from the squares of 32 examples to the next ones' */
@@ -102,7 +101,7 @@ SQUARE_INLINE void product_forward(int way, const uint16_t *w, ptrdiff_t ldw, co
                     const uint16_t *small = b + l / SQUARE_SIDE * stride + SQUARE_SIDE * k;
                     float *here = part < inner ? sums + side * square_up(n) + l * SQUARE_SIDE : sums;
                     multiply16(way, large, ld, step, small, squares, k > 0, here, product_call, &called);
-                    if (last) put(to, here, SQUARE_SIDE, i + side, j + l, high, square_least(n - l, SQUARE_SIDE));
+                    if (last) put(to, here, SQUARE_SIDE, i + side, l, high, square_least(n - l, SQUARE_SIDE));
                 }
             }
         }
@@ -113,7 +112,7 @@ SQUARE_INLINE void product_forward(int way, const uint16_t *w, ptrdiff_t ldw, co
 /* w' b, of w [inner, rows], its rows ldw apart; b is packed for PRODUCT_TO_INPUTS, inner x n numbers: as above. While a
    panel of w is multiplied, the next one is called. */
 SQUARE_INLINE void product_to_inputs(int way, const uint16_t *w, ptrdiff_t ldw, const uint16_t *b, ptrdiff_t rows,
-                                     ptrdiff_t j, ptrdiff_t n, ptrdiff_t inner, SquarePut put, void *to) {
+                                     ptrdiff_t n, ptrdiff_t inner, SquarePut put, void *to) {
     _Alignas(64) uint16_t block[SQUARE_SIDE * PRODUCT_DEPTH];
     _Alignas(64) float sums[PRODUCT_SUMS];
     const ptrdiff_t stride = square_up(inner) * SQUARE_SIDE; /* from the squares of 32 examples to the next ones' */
@@ -147,7 +146,7 @@ SQUARE_INLINE void product_to_inputs(int way, const uint16_t *w, ptrdiff_t ldw, 
                                    &called);
                         if (!last) continue;
                         square_transpose_sums(here);
-                        put(to, here, SQUARE_SIDE, side, j + l, square_least(end - side, SQUARE_SIDE),
+                        put(to, here, SQUARE_SIDE, side, l, square_least(end - side, SQUARE_SIDE),
                             square_least(n - l, SQUARE_SIDE));
                     }
                 }
@@ -158,17 +157,14 @@ SQUARE_INLINE void product_to_inputs(int way, const uint16_t *w, ptrdiff_t ldw, 
 
 SQUARE_INLINE void product_by(int way, int product, const uint16_t *w, ptrdiff_t ldw, const uint16_t *b, ptrdiff_t rows,
                               ptrdiff_t n, ptrdiff_t inner, SquarePut put, void *to) {
-    for (ptrdiff_t j = 0; j < n; j += PRODUCT_BATCH) {
-        const uint16_t *small = b + j * square_up(inner);
-        const ptrdiff_t batch = square_least(n - j, PRODUCT_BATCH);
-        if (product == PRODUCT_FORWARD)
-            product_forward(way, w, ldw, small, rows, j, batch, inner, put, to);
-        else
-            product_to_inputs(way, w, ldw, small, rows, j, batch, inner, put, to);
-    }
+    if (product == PRODUCT_FORWARD)
+        product_forward(way, w, ldw, b, rows, n, inner, put, to);
+    else
+        product_to_inputs(way, w, ldw, b, rows, n, inner, put, to);
 }
 
-/* w b or w' b, as `product` says, to be put in its place in squares; b [inner, n] is packed for it. */
+/* w b or w' b, as `product` says, to be put in its place in squares; b [inner, n] is packed for it, n at most
+   PRODUCT_BATCH. */
 SQUARE_CODE static inline void squares_product(int way, int product, const uint16_t *w, ptrdiff_t ldw,
                                                const uint16_t *b, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t inner,
                                                SquarePut put, void *to) {

@@ -12,6 +12,7 @@ cdef extern from "distbelief/kernels/product16.h":
         PRODUCT_FORWARD
         PRODUCT_TO_WEIGHTS
         PRODUCT_TO_INPUTS
+        PRODUCT_BATCH
 
     # What becomes of sums: rows x columns of them, rows ld apart, from (row, column) of the product on. Nobody reads
     # them again.
@@ -35,6 +36,14 @@ cdef enum:
     FORWARD = PRODUCT_FORWARD
     TO_WEIGHTS = PRODUCT_TO_WEIGHTS
     TO_INPUTS = PRODUCT_TO_INPUTS
+
+
+cdef inline Py_ssize_t columns_at_once(int product, Py_ssize_t n) noexcept nogil:
+    """Of a B [rows, n], how many columns to pack and multiply at a time, so that no more than these are ever packed.
+
+    The product dz x' is summed over them: it takes all.
+    """
+    return min(n, <Py_ssize_t>PRODUCT_BATCH) if way16 and product != TO_WEIGHTS else n
 
 
 cdef inline Py_ssize_t packed_size(Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
