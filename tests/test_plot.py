@@ -10,6 +10,7 @@ import pytest
 
 from distbelief.errors import UserError
 from distbelief.plot import Run, figures, names, plot, read
+from distbelief.server.messages import EDGES, bucket
 
 PICTURES = ["learning.png", "throughput.png", "staleness.png", "mean_staleness.png"]
 
@@ -104,6 +105,33 @@ def test_histograms_are_shares_of_each_shards_updates_in_percent(tmp_path):
         for stairs in panel.patches:
             values, edges, _ = stairs.get_data()
             assert list(values) == shares and list(edges) == [b - 0.5 for b in range(len(shares) + 1)]
+
+
+def test_buckets_of_several_are_drawn_where_they_lie_by_the_area_that_they_count(tmp_path):
+    """40 of 80 updates between 32 and 35 are 12.5 % for each; behind an older run's, whose buckets are of one."""
+    counts = [0] * len(EDGES)
+    for staleness in [0] * 20 + [33] * 40 + [100] * 20:
+        counts[bucket(staleness)] += 1
+    record = a_record(1, staleness=[41.5], staleness_histogram=[counts], staleness_edges=list(EDGES))
+    pytest.importorskip("matplotlib")
+    runs = [[record], [a_record(1, staleness=[1.0], staleness_histogram=[[0, 4]])]]
+    runs = [Run(str(n), read(Path(write_run(tmp_path / str(n), run)))) for n, run in enumerate(runs)]
+    figure = figures(runs)["staleness.png"]
+    (panel,) = figure.axes
+    for number, expected in enumerate([{(0, 1): 25.0, (32, 36): 12.5, (96, 104): 3.125}, {(1, 2): 100.0}]):
+        shares, edges, _ = panel.patches[2 * number].get_data()
+        bars = {(a + 0.5, b + 0.5): share for a, b, share in zip(edges, edges[1:], shares, strict=False) if share}
+        assert bars == expected
+    assert panel.get_xlabel().endswith("last bar: 1 or more") and "for each staleness" in figure.get_supylabel()
+
+
+def test_the_last_bucket_says_from_where_it_is_open(tmp_path):
+    counts = [0] * (len(EDGES) - 1) + [3]
+    records = [a_record(1, staleness=[9000.0], staleness_histogram=[counts], staleness_edges=list(EDGES))]
+    (panel,) = drawn(records, tmp_path)["staleness.png"].axes
+    assert panel.get_xlabel().endswith("last bar: 8192 or more")
+    shares, edges, _ = panel.patches[0].get_data()
+    assert list(edges[-2:]) == [8191.5, 8191.5 + 512] and shares[-1] == pytest.approx(100 / 512)
 
 
 def test_mean_staleness_is_that_of_each_shard(tmp_path):
@@ -216,6 +244,8 @@ def test_a_run_that_has_only_begun(tmp_path):
         ('{"time": 1.5}', "line 3 is not the record of an evaluation: Object missing required field `examples`"),
         (json.dumps(a_record(2, loss="low")), "Expected `float`, got `str` - at `$.loss`"),
         (json.dumps(a_record(2, staleness_histogram=[3])), "at `$.staleness_histogram[0]`"),
+        (json.dumps(a_record(2, staleness_histogram=[[1, 2]], staleness_edges=[0])), "expected 2 numbers that rise"),
+        (json.dumps(a_record(2, staleness_histogram=[[1]], staleness_edges=[0, 2, 2])), "staleness_edges: expected 1"),
     ],
 )
 def test_broken_metrics(tmp_path, line, reason):

@@ -45,6 +45,19 @@ class Record(msgspec.Struct):
     accuracy: float | None = None
     staleness: list[float] = []
     staleness_histogram: list[list[int]] = []
+    staleness_edges: list[int] = []
+    """Where the buckets begin. Earlier runs tell none: bucket b is staleness b."""
+
+    def __post_init__(self):
+        most, edges = max(map(len, self.staleness_histogram), default=0), self.staleness_edges
+        if edges and (len(edges) < most or any(a >= b for a, b in zip(edges, edges[1:], strict=False))):
+            raise ValueError(f"staleness_edges: expected {most} numbers that rise, found {edges}")
+
+    def begins(self, buckets: int) -> list[int]:
+        """Where each of so many buckets begins, and where the last one would end if it were as wide as the one before,
+        though it is open."""
+        edges = self.staleness_edges[:buckets] or list(range(buckets))
+        return [*edges, edges[-1] + (edges[-1] - edges[-2] if buckets > 1 else 1)]
 
 
 @dataclass(frozen=True)
@@ -216,29 +229,37 @@ def _throughput(runs: list[Run]):
 
 
 def _staleness(runs: list[Run]):
-    """A panel for each shard: how many of its updates had each staleness."""
+    """A panel for each shard: how many of its updates had each staleness. A bucket of several is a mean of them, so
+    that areas are what they count."""
     drawn = [run for run in runs if _updates(run)]
     if not drawn:
         return None
-    histograms = [run.records[-1].staleness_histogram for run in drawn]
-    every = [counts for shards in histograms for counts in shards if counts]
-    open_ended = max((len(counts) - 1 for counts in every if counts[-1]), default=0)
+    last = [run.records[-1] for run in drawn]
+    every = [(record, counts) for record in last for counts in record.staleness_histogram if counts]
+    open_ended = max((record.begins(len(counts))[-2] for record, counts in every if counts[-1]), default=0)
     label = "staleness (updates)" + (f"\nlast bar: {open_ended} or more" if open_ended else "")
-    figure, panels = _panels(max(map(len, histograms)), label)
+    figure, panels = _panels(max(len(record.staleness_histogram) for record in last), label)
     handles = []
-    for run, shards in zip(drawn, histograms, strict=True):
+    for run, record in zip(drawn, last, strict=True):
         look = _look(runs.index(run))
-        for panel, counts in zip(panels, shards, strict=False):
-            filled = 1 + max((b for b, count in enumerate(counts) if count), default=0)
-            shares = [100 * count / max(sum(counts), 1) for count in [*counts, 0][:filled]]
-            edges = [b - 0.5 for b in range(filled + 1)]
+        for panel, counts in zip(panels, record.staleness_histogram, strict=False):
+            shares, edges = _shares(counts or [0], record.begins(len(counts) or 1))
             panel.stairs(shares, edges, fill=True, alpha=0.15, color=look["color"])
             handle = panel.stairs(shares, edges, linewidth=1.6, **look)
         handles.append(handle)
     panels[0].xaxis.get_major_locator().set_params(integer=True)
     panels[0].set(xlim=(-0.5, None), ylim=(0, None))
-    figure.supylabel("share of the shard's updates (%)", fontsize="medium")
+    figure.supylabel("share of the shard's updates (% for each staleness)", fontsize="medium")
     return _with_legend(figure, handles, drawn)
+
+
+def _shares(counts: list[int], begins: list[int]) -> tuple[list[float], list[float]]:
+    """The share of each staleness in percent, bucket by bucket up to the last that has any, and the edges of bars in
+    whose middle the staleness lies."""
+    filled = 1 + max((b for b, count in enumerate(counts) if count), default=0)
+    widths = [b - a for a, b in zip(begins, begins[1:], strict=False)]
+    shares = [100 * count / max(sum(counts), 1) / width for count, width in zip(counts, widths, strict=True)]
+    return shares[:filled], [begin - 0.5 for begin in begins[: filled + 1]]
 
 
 def _updates(run: Run) -> bool:

@@ -198,7 +198,9 @@ def test_what_is_done_about_staleness_still_learns(staleness, rule):
         jitter=0.2,
     )
     assert heard.evaluations[-1].accuracy > 0.88
-    assert sum(heard.evaluations[-1].staleness_histogram[0]) == heard.evaluations[-1].updates[0]
+    last = heard.evaluations[-1]
+    assert sum(last.staleness_histogram[0]) == last.updates[0]
+    assert len(last.staleness_histogram[0]) == len(last.staleness_edges)
 
 
 def test_bfloat16_on_the_wire_halves_the_bytes_and_learns_as_well():

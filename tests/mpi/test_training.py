@@ -19,8 +19,8 @@ under_mpi = [pytest.mark.mpi, needs_mpiexec]
 
 FIELDS = {
     *("time", "step", "examples", "loss", "accuracy", "train_loss", "examples_per_s", "staleness", "staleness_max"),
-    *("staleness_histogram", "updates", "bytes_fetched", "bytes_pushed", "seconds_fetching", "seconds_pushing"),
-    *("drift", "replica_examples_per_s"),
+    *("staleness_histogram", "staleness_edges", "updates", "drift", "bytes_fetched", "bytes_pushed"),
+    *("seconds_fetching", "seconds_pushing", "replica_examples_per_s"),
 }
 FLOAT = 4  # bytes
 

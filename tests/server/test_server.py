@@ -11,7 +11,19 @@ from distbelief.optim import Adagrad, FixedRate
 from distbelief.server import Client, Interval, Placement, Server
 from distbelief.server.exposed import MARK, Exposed
 from distbelief.server.fetch import Reader
-from distbelief.server.messages import APPLIED, FETCHING, GRADIENT, HEADER, PUSH, RECORD, THROUGH, payload_tag, record
+from distbelief.server.messages import (
+    APPLIED,
+    EDGES,
+    FETCHING,
+    GRADIENT,
+    HEADER,
+    PUSH,
+    RECORD,
+    THROUGH,
+    bucket,
+    payload_tag,
+    record,
+)
 
 
 @pytest.mark.parametrize(("size", "shards"), [(1, 1), (10, 3), (41, 7), (1000, 64), (5, 5)])
@@ -80,6 +92,27 @@ def test_staleness_is_the_updates_between_fetch_and_push():
     )
     assert (told["count"], told["staleness_sum"], told["staleness_max"]) == (3, 0 + 1 + 2, 2)
     assert told["staleness_histogram"][:4].tolist() == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("late", [31, 32, 300, 8191, 8192, 10**9])
+def test_a_large_staleness_is_counted_in_a_bucket_an_eighth_of_it_wide_and_exactly_in_sum_and_maximum(late):
+    def program(client, endpoint):
+        client.wait_push(client.push(np.ones(4), np.array([-late])))  # as if so many had come in between
+
+    _, (told,), _ = run(program, values=np.zeros(4), rule=FixedRate(rate=1.0), shards=1, clients=1, pushes=1)
+    assert (told["staleness_sum"], told["staleness_max"]) == (late, late)
+    (filled,) = np.flatnonzero(told["staleness_histogram"])
+    assert EDGES[filled] <= late
+    if late < EDGES[-1]:
+        assert late < EDGES[filled + 1] <= EDGES[filled] + max(EDGES[filled] / 8, 1)
+    else:
+        assert filled == len(EDGES) - 1
+
+
+def test_each_staleness_has_its_bucket():
+    begins = [bucket(staleness) for staleness in range(EDGES[-1] + 1)]
+    assert begins == sorted(begins) and set(begins) == set(range(len(EDGES)))
+    assert begins[:33] == list(range(33)) and bucket(-1) == 0
 
 
 @pytest.mark.parametrize("latency", [0.0, 1e-3])

@@ -13,6 +13,7 @@ from distbelief.algorithms.scoring import scoring
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint
 from distbelief.nn.arena import Arena
 from distbelief.server import Client, Fetch
+from distbelief.server.messages import EDGES
 
 # Seconds until a fetch is looked at again, of which nothing had come.
 PAUSE = 1e-3
@@ -124,6 +125,7 @@ def shards_tell(before: np.ndarray, after: np.ndarray) -> dict:
         "staleness": (before["staleness_sum"] / np.maximum(counts, 1)).tolist(),
         "staleness_max": before["staleness_max"].tolist(),
         "staleness_histogram": before["staleness_histogram"].tolist(),
+        "staleness_edges": list(EDGES),
         "updates": counts.tolist(),
         # One shard's count as it was before, another's as it was after: no update in between makes a drift.
         "drift": max(int(counts.max() - after["count"].min()), 0),

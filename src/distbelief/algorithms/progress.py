@@ -39,7 +39,9 @@ class Evaluation:
     """Per shard: the mean staleness of its updates so far. Empty for serial training."""
     staleness_max: list[int] = field(default_factory=list)
     staleness_histogram: list[list[int]] = field(default_factory=list)
-    """Per shard: bucket b counts the updates of staleness b, the last bucket those of more, too."""
+    """Per shard: how many of its updates had a staleness in each bucket."""
+    staleness_edges: list[int] = field(default_factory=list)
+    """Where each bucket begins; the last one is open. The mean and the largest above are exact, not by buckets."""
     updates: list[int] = field(default_factory=list)
     """Per shard: the updates it has applied."""
     drift: int = 0

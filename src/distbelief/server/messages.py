@@ -1,5 +1,6 @@
 """What travels between clients and shards: tags, the header of a push, its acknowledgement, the window's record."""
 
+from bisect import bisect_right
 from collections import namedtuple
 
 import numpy as np
@@ -36,16 +37,22 @@ ACKNOWLEDGEMENT = np.dtype(
         ("count", "<i8"),  # the shard's updates, this push included
     ]
 )
-# Buckets of the staleness histogram: bucket b counts pushes of staleness b, the last one those of more, too.
-BUCKETS = 64
+# Where each bucket of the staleness histogram begins. One for each staleness up to 32, as few replicas make it; from
+# there 8 for each doubling, so that with thousands the buckets are still an eighth of it wide. The last one is open.
+EDGES = (*range(32), *(eighth << octave for octave in range(2, 10) for eighth in range(8, 16)), 8192)
 # The beginning of a shard's window (see server.exposed). Read one-sided, as the parameters are.
 RECORD = np.dtype(
     {
         "names": ["count", "slowest", "staleness_sum", "staleness_max", "refused", "staleness_histogram"],
-        "formats": ["<i8", "<i8", "<i8", "<i8", "<i8", ("<i8", (BUCKETS,))],
-        "itemsize": 64 * 9,  # whole cache lines: the parameters behind it begin on one
+        "formats": ["<i8", "<i8", "<i8", "<i8", "<i8", ("<i8", (len(EDGES),))],
+        "itemsize": 64 * 13,  # whole cache lines: the parameters behind it begin on one
     }
 )
+
+
+def bucket(staleness: int) -> int:
+    """In which bucket of the histogram a push of this staleness is counted."""
+    return max(bisect_right(EDGES, staleness) - 1, 0)
 
 
 def payload_tag(mark: int) -> int:

@@ -8,7 +8,7 @@ from distbelief.comm.endpoint import Window
 from distbelief.kernels import compensate, narrow
 from distbelief.optim import Rule
 from distbelief.server.exposed import MARKS, Exposed
-from distbelief.server.messages import BUCKETS, RECORD
+from distbelief.server.messages import RECORD, bucket
 from distbelief.server.placement import Interval
 from distbelief.server.settings import Server
 from distbelief.server.staleness import Compensated, Scaled
@@ -167,7 +167,7 @@ class Shard:
     def _count(self, update: _Update) -> None:
         self._record["staleness_sum"] += update.stale
         self._record["staleness_max"] = max(update.stale, int(self._record["staleness_max"]))
-        self._record["staleness_histogram"][min(max(update.stale, 0), BUCKETS - 1)] += 1
+        self._record["staleness_histogram"][bucket(update.stale)] += 1
         self._record["count"] += 1
 
     def _set_clock(self, client: int, clock: int) -> None:
