@@ -69,6 +69,71 @@ def test_what_rounding_loses_is_carried_over():
     assert np.abs(plain - sent).max() > 0.05, "without the carry the loss adds up"
 
 
+LARGEST = np.array([0x7F7F0000], np.uint32).view(np.float32)[0]  # of the bfloat16 numbers
+FLOAT_MAX = np.finfo(np.float32).max
+
+
+def _carried(values: np.ndarray, carry: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """What narrow_carrying makes of `values` and the numbers `carry`: the values that leave, and those carried."""
+    bits, out = np.zeros(values.size, np.uint16), np.empty(values.size, np.uint16)
+    if carry is not None:
+        narrow(carry.astype(np.float32), bits)
+    narrow_carrying(values, bits, out)
+    sent, kept = np.empty((2, values.size), np.float32)
+    widen(out, sent)
+    widen(bits, kept)
+    return sent, kept
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 37])  # alone, and in a vector
+def test_what_is_finite_leaves_as_the_largest_number_at_most(dtype, size):
+    for sign in (1, -1):
+        for value in (FLOAT_MAX, np.nextafter(LARGEST, np.float32(np.inf)), LARGEST, np.float32(3.392e38)):
+            sent, kept = _carried(np.full(size, sign * value, dtype))
+            np.testing.assert_array_equal(sent, sign * LARGEST)
+            np.testing.assert_allclose(kept, sign * (float(value) - float(LARGEST)), rtol=2**-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 37])
+def test_a_sum_that_overflows_leaves_as_the_largest_number_and_carries_what_is_finite(dtype, size):
+    for sign in (1, -1):
+        value, carry = np.full(size, sign * FLOAT_MAX, dtype), np.full(size, sign * 1e38)
+        sent, kept = _carried(value, carry)
+        np.testing.assert_array_equal(sent, sign * LARGEST)
+        assert np.isfinite(kept).all()
+        for _ in range(5):  # nor does it grow
+            sent, kept = _carried(value, kept)
+            assert (sent == sign * LARGEST).all() and np.isfinite(kept).all()
+
+
+def test_a_double_beyond_every_float_leaves_as_the_largest_number():
+    sent, kept = _carried(np.array([1e39, -1e308, np.finfo(float).max]))
+    np.testing.assert_array_equal(sent, [LARGEST, -LARGEST, LARGEST])
+    assert np.isfinite(kept).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 37])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_infinities_and_nans_are_sent_and_not_carried(dtype, size, value):
+    """Whoever receives them is told; the next push is right again."""
+    sent, kept = _carried(np.full(size, value, dtype), np.full(size, 0.5))
+    np.testing.assert_array_equal(sent, np.full(size, value, np.float32))
+    np.testing.assert_array_equal(kept, 0)
+
+
+@pytest.mark.parametrize("lower", [0x0000, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
+def test_every_finite_number_leaves_as_the_nearest_and_its_rest_is_carried(lower):
+    values = _every_upper_half(lower)
+    sent, kept = _carried(values)
+    nearest = (_round(values).astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(sent, np.clip(nearest, -LARGEST, LARGEST))
+    rest = (values.astype(np.float64) - sent.astype(np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(kept, (_round(rest).astype(np.uint32) << 16).view(np.float32))
+
+
 @pytest.mark.parametrize("size", [1, 1023, 1024, 1025, 5000])
 @pytest.mark.parametrize("update", ["sgd", "adagrad", "momentum"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
