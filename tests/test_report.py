@@ -285,6 +285,17 @@ def test_evaluations_are_printed_with_staleness_and_recorded(tmp_path, clock):
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
 
 
+def test_what_shards_refused_is_printed_if_there_is_any(tmp_path, clock):
+    out = io.StringIO()
+    reporter = a_reporter(tmp_path, out)
+    reporter.evaluated(an_evaluation(staleness=[1.0, 2.0], refused=[0, 0]))
+    assert "refused" not in out.getvalue()
+    reporter.evaluated(an_evaluation(staleness=[1.0, 2.0], refused=[3, 4]))
+    assert out.getvalue().rstrip().endswith("staleness 1.50  refused 7")
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["refused"] for line in lines] == [[0, 0], [3, 4]]
+
+
 def test_without_accuracy_there_is_none_in_the_line_but_in_the_record(tmp_path, clock):
     out = io.StringIO()
     a_reporter(tmp_path, out).evaluated(an_evaluation(accuracy=None))

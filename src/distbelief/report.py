@@ -115,9 +115,10 @@ class Reporter:
         self._printed = time.monotonic()
         accurate = "" if evaluation.accuracy is None else f"  accuracy {evaluation.accuracy:.4f}"
         stale = f"  staleness {mean(evaluation.staleness):.2f}" if evaluation.staleness else ""
+        refused = f"  refused {sum(evaluation.refused)}" if any(evaluation.refused) else ""
         self.say(
             f"held out at {evaluation.examples:>9} examples, {evaluation.time:6.1f} s: "
-            f"loss {evaluation.loss:.4f}{accurate}{stale}"
+            f"loss {evaluation.loss:.4f}{accurate}{stale}{refused}"
         )
 
     def batch_evaluated(self, evaluation: BatchEvaluation) -> None:

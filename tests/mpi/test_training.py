@@ -19,7 +19,7 @@ under_mpi = [pytest.mark.mpi, needs_mpiexec]
 
 FIELDS = {
     *("time", "step", "examples", "loss", "accuracy", "train_loss", "examples_per_s", "staleness", "staleness_max"),
-    *("staleness_histogram", "staleness_edges", "updates", "drift", "bytes_fetched", "bytes_pushed"),
+    *("staleness_histogram", "staleness_edges", "updates", "refused", "drift", "bytes_fetched", "bytes_pushed"),
     *("seconds_fetching", "seconds_pushing", "replica_examples_per_s"),
 }
 FLOAT = 4  # bytes
@@ -130,6 +130,7 @@ def test_metrics(trained):
     for record in records:
         assert set(record) == FIELDS
         assert len(record["staleness"]) == len(record["staleness_max"]) == len(record["updates"]) == shards
+        assert record["refused"] == [0] * shards
         for mean, most in zip(record["staleness"], record["staleness_max"], strict=True):
             assert 0 <= mean <= most
         if record["time"] > 0:

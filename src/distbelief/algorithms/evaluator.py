@@ -127,6 +127,7 @@ def shards_tell(before: np.ndarray, after: np.ndarray) -> dict:
         "staleness_histogram": before["staleness_histogram"].tolist(),
         "staleness_edges": list(EDGES),
         "updates": counts.tolist(),
+        "refused": after["refused"].tolist(),
         # One shard's count as it was before, another's as it was after: no update in between makes a drift.
         "drift": max(int(counts.max() - after["count"].min()), 0),
     }

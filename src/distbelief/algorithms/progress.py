@@ -44,6 +44,8 @@ class Evaluation:
     """Where each bucket begins; the last one is open. The mean and the largest above are exact, not by buckets."""
     updates: list[int] = field(default_factory=list)
     """Per shard: the updates it has applied."""
+    refused: list[int] = field(default_factory=list)
+    """Per shard: the messages that it could not take, and has dropped."""
     drift: int = 0
     """By how many updates at least one shard was ahead of another."""
     bytes_fetched: int = 0

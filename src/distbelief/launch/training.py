@@ -139,6 +139,7 @@ def _finish(job: Job, reporter: Reporter | Forwarder, outcome: Outcome) -> None:
             "seconds": evaluation.time,
             "examples_per_s": evaluation.examples_per_s,
             "staleness": evaluation.staleness,
+            "refused": evaluation.refused,
         }
     if outcome.reason:
         result["reason"] = outcome.reason
@@ -153,6 +154,8 @@ def _finish(job: Job, reporter: Reporter | Forwarder, outcome: Outcome) -> None:
     reporter.say(f"examples/s     {evaluation.examples_per_s:.0f}  ({evaluation.examples} in {evaluation.time:.1f} s)")
     if evaluation.staleness:
         reporter.say(f"mean staleness {mean(evaluation.staleness):.2f}  (largest {max(evaluation.staleness_max)})")
+    if any(evaluation.refused):
+        reporter.say(f"refused        {sum(evaluation.refused)}  (messages, by shard: {evaluation.refused})")
     if outcome.reason:
         reporter.say(f"ended by       {outcome.reason}, after {evaluation.step} steps")
     if job.folder is not None:
