@@ -101,6 +101,11 @@ def left_out() -> None:
     train(Forgetful(), points(), **ARGUMENTS)
 
 
+def more_shards_than_parameters(procedure: str = "downpour") -> None:
+    more = {"procedure": procedure, "server": Server(shards=3), "sandblaster": Sandblaster(portion=40)}
+    train(Line(), points(), **ARGUMENTS | more)
+
+
 def too_few() -> None:
     train(Line(), points(3), **ARGUMENTS | {"held_out": 2})
 

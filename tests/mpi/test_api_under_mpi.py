@@ -98,6 +98,13 @@ def test_a_users_mistake_is_one_line_and_ends_all_ranks(words, text):
     require_refusal(run_script(*words), text)
 
 
+@pytest.mark.parametrize("procedure", ["downpour", "sandblaster"])
+def test_more_shards_than_parameters_are_refused_before_training(procedure):
+    completed = run_script("more_shards_than_parameters", 0, procedure, ranks=5)
+    require_refusal(completed, "server.shards: 3 shards for 2 parameters, expected fewer")
+    assert "held out" not in completed.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

@@ -85,9 +85,13 @@ def test_they_fetch_and_push_their_own(monkeypatch, least, most):
     np.testing.assert_array_equal(parameters, 0.5 * np.arange(SIZE))
 
 
-def test_they_talk_to_no_other_shard(tmp_path):
+def test_they_talk_to_no_other_shard_and_read_of_no_other(tmp_path):
     def program(client, number):
-        client.wait_push(client.push(np.zeros(client.size), np.zeros(SHARDS, np.int64)))
+        fetch = client.fetch()
+        client.install(fetch, np.zeros(client.size))
+        client.wait_push(client.push(np.zeros(client.size), client.counts(fetch)))
+        client.install(client.fetch(), np.zeros(client.size), np.zeros(client.size), rate=1.0)
+        client.wait_for_the_slowest(1, lead=1)
         client.leave()
 
     path = tmp_path / "log"
@@ -96,6 +100,8 @@ def test_they_talk_to_no_other_shard(tmp_path):
     lines = [line.split() for line in path.read_text().splitlines()]
     told = {rank: {w[3] for w in lines if w[1:3] == [rank, "send"] and w[4] == str(PUSH)} for rank in ("4", "5")}
     assert told == {"4": {"0", "2"}, "5": {"0", "1", "2", "3"}}
+    read = {rank: {w[3] for w in lines if w[1:3] == [rank, "get"]} for rank in ("4", "5")}
+    assert read == told
 
 
 def test_the_step_that_a_fetch_lacks_is_taken_in_the_own_vector():

@@ -5,10 +5,11 @@ import pytest
 from server.small_cluster import TIMEOUT, fetch, run
 
 from distbelief.comm.endpoint import DeadlineExpired
+from distbelief.comm.sim import Cluster
 from distbelief.kernels import narrow, widen
 from distbelief.optim import Adagrad, Constant, Cosine, FixedRate, Inverse, Momentum, Step, Trapezoid
-from distbelief.server import Bounded, Compensated, Scaled, Server
-from distbelief.server.messages import HEADER
+from distbelief.server import Bounded, Compensated, Interval, Scaled, Server, Shard
+from distbelief.server.messages import HEADER, RECORD
 
 
 def _three_late_pushes(client, endpoint):
@@ -59,6 +60,38 @@ def test_schedules_follow_the_shards_updates(schedule, factors):
     np.testing.assert_allclose(
         _parameters_after(_three_late_pushes, Server(schedule=schedule)), -0.5 * sum(factors), atol=1e-15
     )
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_the_first_piece_of_a_push_settles_the_factor_of_all_and_the_staleness(partitions):
+    """Between the pieces of one push come three of another replica; pieces may come from two partitions of one."""
+    settings, others = Server(staleness=Scaled(), schedule=Inverse(half=1)), 2 * partitions
+
+    def program(endpoint):
+        window = endpoint.window(Shard.window_bytes(Interval(0, 6), np.float64, settings, others))
+        shard = Shard(Interval(0, 6), np.zeros(6), FixedRate(rate=1.0), window, settings, [0] * others, partitions)
+
+        def push(replica, sequence, start, values, last):
+            client = partitions * replica + (start // 3 if partitions == 2 else 0)
+            last = last or (partitions == 2 and start == 0)  # of its client's
+            shard.apply(values, 0, client, sequence=sequence, start=start, last=last)
+
+        push(1, 0, 0, np.ones(3), False)
+        push(1, 0, 3, np.ones(3), True)
+        shard.parameters[:] = 0
+        push(0, 0, 0, np.ones(3), False)  # one update late, at a schedule's factor of 1/2
+        for sequence in (1, 2, 3):
+            push(1, sequence, 0, np.zeros(3), False)
+            push(1, sequence, 3, np.zeros(3), True)
+        assert shard.count == 4
+        push(0, 0, 3, np.ones(3), True)
+        told = window.local[: RECORD.itemsize].view(RECORD)[0].copy()
+        return shard.parameters.copy(), told
+
+    ((parameters, told),) = Cluster(1).run(program)
+    np.testing.assert_array_equal(parameters, -0.5)
+    assert (told["count"], told["staleness_sum"], told["staleness_max"]) == (5, 0 + 1 + 1 + 2 + 3, 3)
+    assert told["staleness_histogram"][:5].tolist() == [1, 2, 1, 1, 0]
 
 
 def test_momentum_on_the_shard():
