@@ -92,20 +92,17 @@ def test_what_is_finite_leaves_as_the_largest_number_at_most(dtype, size):
         for value in (FLOAT_MAX, np.nextafter(LARGEST, np.float32(np.inf)), LARGEST, np.float32(3.392e38)):
             sent, kept = _carried(np.full(size, sign * value, dtype))
             np.testing.assert_array_equal(sent, sign * LARGEST)
-            np.testing.assert_allclose(kept, sign * (float(value) - float(LARGEST)), rtol=2**-8)
+            assert not kept.any()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [1, 37])
-def test_a_sum_that_overflows_leaves_as_the_largest_number_and_carries_what_is_finite(dtype, size):
+def test_a_sum_that_overflows_leaves_as_the_largest_number_and_carries_nothing(dtype, size):
     for sign in (1, -1):
         value, carry = np.full(size, sign * FLOAT_MAX, dtype), np.full(size, sign * 1e38)
         sent, kept = _carried(value, carry)
         np.testing.assert_array_equal(sent, sign * LARGEST)
-        assert np.isfinite(kept).all()
-        for _ in range(5):  # nor does it grow
-            sent, kept = _carried(value, kept)
-            assert (sent == sign * LARGEST).all() and np.isfinite(kept).all()
+        assert not kept.any()
 
 
 def test_a_double_beyond_every_float_leaves_as_the_largest_number():
@@ -117,10 +114,9 @@ def test_a_double_beyond_every_float_leaves_as_the_largest_number():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [1, 37])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_infinities_and_nans_are_sent_and_not_carried(dtype, size, value):
-    """Whoever receives them is told; the next push is right again."""
+def test_infinities_leave_as_the_largest_number_nans_as_nans_and_neither_is_carried(dtype, size, value):
     sent, kept = _carried(np.full(size, value, dtype), np.full(size, 0.5))
-    np.testing.assert_array_equal(sent, np.full(size, value, np.float32))
+    np.testing.assert_array_equal(sent, np.full(size, np.clip(value, -LARGEST, LARGEST), np.float32))
     np.testing.assert_array_equal(kept, 0)
 
 
@@ -130,7 +126,8 @@ def test_every_finite_number_leaves_as_the_nearest_and_its_rest_is_carried(lower
     sent, kept = _carried(values)
     nearest = (_round(values).astype(np.uint32) << 16).view(np.float32)
     np.testing.assert_array_equal(sent, np.clip(nearest, -LARGEST, LARGEST))
-    rest = (values.astype(np.float64) - sent.astype(np.float64)).astype(np.float32)
+    held = np.clip(values, -LARGEST, LARGEST)  # what is beyond is lost
+    rest = (held.astype(np.float64) - sent.astype(np.float64)).astype(np.float32)
     np.testing.assert_array_equal(kept, (_round(rest).astype(np.uint32) << 16).view(np.float32))
 
 

@@ -37,27 +37,29 @@ def narrow(const real[::1] values, unsigned short[::1] out):
             _narrow[real](&values[0] + first, band_start(size, bands, band + 1) - first, &out[0] + first)
 
 
+cdef float LARGEST = 3.38953138925153547590e38  # in bfloat16, 0x7F7F
+
+
 cdef void _carry(const real *values, unsigned short *carry, Py_ssize_t size, unsigned short *out) noexcept nogil:
     cdef Py_ssize_t i
-    cdef real sum
-    cdef unsigned short bits, rest, finite
+    cdef real sum, rest
+    cdef unsigned short bits
     for i in range(size):
         sum = values[i] + widen_bits(carry[i])
+        sum = LARGEST if sum > LARGEST else sum  # a NaN stays one
+        sum = -LARGEST if sum < -LARGEST else sum
         bits = narrow_bits(<float>sum)
-        # Without branches, and in integers where they do: so it vectorises, into few instructions.
-        finite = values[i] - values[i] == 0
-        bits -= finite & ((bits & 0x7FFF) == 0x7F80)  # infinity, of either sign: the largest number comes before it
         out[i] = bits
-        rest = narrow_bits(<float>(sum - widen_bits(bits)))
-        carry[i] = rest if (rest & 0x7FFF) < 0x7F80 else 0
+        rest = sum - widen_bits(bits)
+        carry[i] = narrow_bits(<float>(rest if rest == rest else 0))
 
 
 def narrow_carrying(const real[::1] values, unsigned short[::1] carry, unsigned short[::1] out):
     """out = values + carry, rounded; carry = what the rounding lost, for the next time, itself in bfloat16.
 
     The carry is at most 2^-8 of a sum, and what rounding it loses at most 2^-8 of that: of either sign, so that it does
-    not add up. Finite values stay finite: a sum that would round to infinity becomes the largest bfloat16 of its sign.
-    Infinities and NaNs stay what they are. A rest that is not finite is not carried.
+    not add up. A sum beyond the largest bfloat16 becomes that, and what is beyond is lost. A NaN stays one, and is not
+    carried.
     """
     cdef Py_ssize_t start = 0, line, size = values.shape[0]
     assert carry.shape[0] == size and out.shape[0] == size
