@@ -47,7 +47,7 @@ WRONG_IMAGES = [
     ("network.layers.1.window=7", "network.layers.1 (pool): a window of [7, 7] does not fit into the [6, 6, 4] below"),
     (
         "network.layers.3.stride=6",
-        "network.layers.3 (convolution): a stride of 6 leaves nothing of the [5, 5, 4] below",
+        "network.layers.3 (convolution): a stride of 6 leaves nothing of the [5, 5, 4] below beside a window of [2, 1]",
     ),
     (
         "network.layers.2.window=2",

@@ -231,7 +231,15 @@ def test_the_floor_holds_where_there_is_little_contrast():
         (lambda: Normalise("n", (4, 8, 3), 5), "a window of [5, 5] does not fit into the [4, 8, 3] below"),
         (lambda: Normalise("n", (8, 8, 3), 4), "a window of [4, 4] has no middle"),
         (lambda: Normalise("n", (8, 8, 3), 3, 0.0), "a floor of 0.0"),
-        (lambda: Convolution("c", (8, 8, 3), 2, 2, 9), "a stride of 9 leaves nothing of the [8, 8, 3] below"),
+        (
+            lambda: Convolution("c", (8, 8, 3), 2, 2, 9),
+            "a stride of 9 leaves nothing of the [8, 8, 3] below beside a window of [2, 2]",
+        ),
+        (
+            lambda: Pool("p", (5, 20, 2), (4, 6), 6),
+            "a stride of 6 leaves nothing of the [5, 20, 2] below beside a window of [4, 6]",
+        ),
+        (lambda: Pool("p", (20, 5, 2), (6, 4), 6), "a stride of 6 leaves nothing of the [20, 5, 2] below"),
         (lambda: Pool("p", (8, 8, 3), (2, 3)), "a window of [2, 3] needs a stride"),
         (lambda: Convolution("c", (64,), 2, 2), "takes an image [H, W, C], found [64] below"),
     ],
@@ -240,6 +248,18 @@ def test_what_does_not_fit_is_refused(make, text):
     with pytest.raises(ValueError) as caught:
         make()
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (Pool("p", (5, 20, 2), 5, 6), (1, 3, 2)),
+        (Pool("p", (20, 5, 2), 5, 6), (3, 1, 2)),
+        (Convolution("c", (8, 8, 3), 2, 8, 9), (1, 1, 2)),
+    ],
+)
+def test_along_an_axis_that_a_window_covers_any_stride_will_do(layer, shape):
+    assert layer.shape == shape
 
 
 def test_flops_of_filters_count_every_product():

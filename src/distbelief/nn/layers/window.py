@@ -24,8 +24,12 @@ class Window(NamedTuple):
         height, width, _ = image(below)
         if self.kh > height or self.kw > width:
             raise ValueError(f"a window of {[self.kh, self.kw]} does not fit into the {list(below)} below")
-        if self.stride > min(height, width):
-            raise ValueError(f"a stride of {self.stride} leaves nothing of the {list(below)} below")
+        # Where a window sees all there is, there is nothing that a stride could leave out.
+        if any(seen < size < self.stride for seen, size in ((self.kh, height), (self.kw, width))):
+            raise ValueError(
+                f"a stride of {self.stride} leaves nothing of the {list(below)} below "
+                f"beside a window of {[self.kh, self.kw]}"
+            )
         return (height - self.kh) // self.stride + 1, (width - self.kw) // self.stride + 1
 
     def region(self, start: int, stop: int) -> tuple[int, int]:
