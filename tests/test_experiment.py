@@ -161,12 +161,17 @@ def test_models_share_no_buffers(files):
 def test_files_that_do_not_fit_the_network_are_named(files, which):
     data = {"test": files["test"]}
     np.save(files[which]["inputs"], np.zeros((len(np.load(files[which]["labels"])), 3), np.float32))
-    with pytest.raises(UserError, match=rf"{which}-x\.npy: an example has 3 numbers .*expected 2"):
+    with pytest.raises(
+        UserError,
+        match=rf"{which}-x\.npy: an example has 3 numbers \(shape \[3\]\), expected 2 \(shape \[2\]\), network\.inputs",
+    ):
         an_experiment(files, data)
 
 
 def test_labels_beyond_the_networks_classes_are_named(files):
-    with pytest.raises(UserError, match=r"train-y\.npy: label 2 at index 2, expected 0 to 1"):
+    with pytest.raises(
+        UserError, match=r"train-y\.npy: label 2 at index 2, expected 0 to 1 for .* \[2\] of network\.layers\.0 "
+    ):
         an_experiment(files, network={"layers": [DENSE | {"outputs": 2}]})
 
 
@@ -233,7 +238,12 @@ def test_the_penalty_is_part_of_the_gradient_and_not_of_the_score(files):
 @pytest.mark.parametrize(
     ("targets", "layers", "loss", "text"),
     [
-        (np.zeros((EXAMPLES, 3)), 2, "squared", r"an example has 3 targets, expected 2, the outputs of the network"),
+        (
+            np.zeros((EXAMPLES, 3)),
+            2,
+            "squared",
+            r"an example has 3 targets, expected 2 for the outputs \[2\] of network\.layers\.0 \(dense\)",
+        ),
         (np.zeros(EXAMPLES), 2, "squared", r"an example has 1 targets, expected 2"),
         (np.zeros((EXAMPLES, 3)), 3, "softmax", r"labels have shape \[103, 3\], expected \[examples\]"),
         (np.full(EXAMPLES, 0.5), 2, "logistic", r"label 0\.5 at index 0, expected a whole number"),

@@ -11,6 +11,7 @@ from distbelief.config import Config, Examples
 from distbelief.data import Batch, Batches, Generated, ImageFolder, Source, held_out, open_dataset, part
 from distbelief.errors import UserError
 from distbelief.nn import LOSSES, Network, build
+from distbelief.nn.build import kind_of, place
 from distbelief.nn.interval import Interval
 from distbelief.partition import Cut
 
@@ -109,7 +110,7 @@ class Experiment:
             )
         else:
             source = ImageFolder(examples.inputs, shape)
-        source.check(math.prod(shape), outputs)
+        source.check(shape, self._layers[-1].shape, place(len(network.layers) - 1, kind_of(network.layers[-1])))
         return source
 
     def _read(self, dataset: Source, indices: np.ndarray, batch: int, stream: int = 0) -> Batches:

@@ -64,7 +64,7 @@ WRONG_IMAGES = [
     ),
     (
         "network.layers.4.outputs=1",
-        "network.layers.4 (dense): a loss over classes and 1 output, expected one output for each of 2 or more",
+        "network.layers.4 (dense): outputs of shape [1] under a loss over classes, expected [classes] with 2 or more",
     ),
 ]
 

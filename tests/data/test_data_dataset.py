@@ -81,13 +81,15 @@ def test_arrays_that_do_not_make_a_dataset_are_refused(tmp_path, inputs, labels,
 
 def test_check_compares_with_the_network():
     data = dataset_of(np.zeros((5, 2, 3)), np.array([0, 1, 3, -1, 9]), "x.npy", "y.npy")
-    with pytest.raises(UserError, match=r"x\.npy: an example has 6 numbers \(shape \[2, 3\]\), expected 7"):
-        data.check(7, 10)
-    with pytest.raises(UserError, match=r"y\.npy: label 3 at index 2, expected 0 to 2 for a network of 3 outputs"):
-        data.check(6, 3)
-    with pytest.raises(UserError, match=r"y\.npy: label -1 at index 3, expected 0 to 9"):
-        data.check(6, 10)
+    with pytest.raises(
+        UserError, match=r"x\.npy: an example has 6 numbers \(shape \[2, 3\]\), expected 7 \(shape \[7\]\)"
+    ):
+        data.check((7,), (10,), "the last layer")
+    with pytest.raises(UserError, match=r"y\.npy: label 3 at index 2, expected 0 to 2 for .* \[3\] of the last layer$"):
+        data.check((6,), (3,), "the last layer")
+    with pytest.raises(UserError, match=r"y\.npy: label -1 at index 3, expected 0 to 9 for .* \[2, 1, 5\] of the last"):
+        data.check((6,), (2, 1, 5), "the last layer")
 
 
 def test_check_accepts_every_class_of_the_network():
-    dataset_of(np.zeros((3, 2)), np.array([0, 1, 2])).check(2, 3)
+    dataset_of(np.zeros((3, 2)), np.array([0, 1, 2])).check((2,), (3,), "the last layer")

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from distbelief.nn import Arena, Dense, Network
+from distbelief.errors import UserError
+from distbelief.nn import Arena, Dense, Network, OneVsAllLogistic, SquaredError
 
 WIDTHS = [6, 5, 7, 4]
 ACTIVATIONS = ["tanh", "relu", "linear"]
@@ -153,8 +154,16 @@ def test_a_batch_of_another_width_is_refused():
 
 
 def test_layers_that_do_not_chain_are_refused():
-    with pytest.raises(ValueError, match=r"above takes \[5\], below gives \[4\]"):
+    with pytest.raises(UserError, match=r"^network\.layers\.1 \(above\): takes \[5\], found \[4\] below$"):
         Network([Dense("below", 3, 4), Dense("above", 5, 2)], batch=1)
+
+
+def test_outputs_that_do_not_fit_the_loss_are_refused():
+    words = r"^network\.layers\.1 \(above\): outputs of shape \[1\] under a loss over classes, expected \[classes\]"
+    for loss in (None, OneVsAllLogistic()):
+        with pytest.raises(UserError, match=words):
+            Network([Dense("below", 3, 4), Dense("above", 4, 1)], batch=1, loss=loss)
+    assert Network([Dense("only", 3, 1)], batch=1, loss=SquaredError()).classes == 1
 
 
 def test_the_layout_names_every_tensor_from_the_inputs_up():

@@ -39,21 +39,22 @@ class Source:
         """A new reader of these examples, or of just these `features` of each."""
         raise NotImplementedError
 
-    def check(self, features: int, classes: int) -> None:
-        """Make sure that a network of `features` inputs and `classes` outputs can learn from these examples.
+    def check(self, inputs: tuple[int, ...], outputs: tuple[int, ...], last: str) -> None:
+        """Make sure that a network of such `inputs` and `outputs`, those of its layer `last`, can learn from these.
 
-        Raises UserError if an example or its targets have another width, or a label is outside 0..classes-1.
+        Raises UserError if an example or its targets have another width, or a label is none of the outputs.
         """
+        features, classes = math.prod(inputs), math.prod(outputs)
         if self.features != features:
             raise UserError(
                 f"{self.inputs_name}: an example has {self.features} numbers (shape {list(self.shape)}), "
-                f"expected {features}, the inputs of the network"
+                f"expected {features} (shape {list(inputs)}), network.inputs"
             )
+        above = f"the outputs {list(outputs)} of {last}"
         if self.labels.ndim == 2:
             if self.labels.shape[1] != classes:
                 raise UserError(
-                    f"{self.labels_name}: an example has {self.labels.shape[1]} targets, expected {classes}, "
-                    "the outputs of the network"
+                    f"{self.labels_name}: an example has {self.labels.shape[1]} targets, expected {classes} for {above}"
                 )
             return
         outside = (self.labels < 0) | (self.labels >= classes)
@@ -61,5 +62,5 @@ class Source:
             first = int(outside.argmax())
             raise UserError(
                 f"{self.labels_name}: label {self.labels[first]} at index {first}, "
-                f"expected 0 to {classes - 1} for a network of {classes} outputs"
+                f"expected 0 to {classes - 1} for {above}"
             )

@@ -1,6 +1,5 @@
 """From descriptions to a chain of layers: names, shapes, and what is wrong with them in a user's words."""
 
-import math
 from collections.abc import Sequence
 
 from distbelief.errors import UserError
@@ -18,12 +17,22 @@ def build(specs: Sequence[LayerSpec], inputs: Inputs, loss: str = "softmax") -> 
     below: Shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
     layers: list[Layer] = []
     for i, spec in enumerate(specs):
-        kind = spec.__struct_config__.tag
+        kind = kind_of(spec)
         try:
             layers.append(spec.layer(f"{kind}{i}", below))
             if i == len(specs) - 1:
-                LOSSES[loss]().check(math.prod(layers[-1].shape))
+                LOSSES[loss]().check(layers[-1].shape)
         except ValueError as error:
-            raise UserError(f"network.layers.{i} ({kind}): {error}") from None
+            raise UserError(f"{place(i, kind)}: {error}") from None
         below = layers[-1].shape
     return layers
+
+
+def kind_of(spec: LayerSpec) -> str:
+    """Its name in a configuration."""
+    return spec.__struct_config__.tag
+
+
+def place(i: int, kind: str) -> str:
+    """What layer `i` is called in messages."""
+    return f"network.layers.{i} ({kind})"

@@ -1,5 +1,6 @@
 """Losses over the outputs of a network's last layer."""
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -12,13 +13,14 @@ from distbelief.kernels import (
     squared_error,
     squared_error_of_classes,
 )
+from distbelief.nn.layers import Shape
 
 
 class Loss(Protocol):
     """A loss of outputs z [outputs, n] against labels: int64 [n], classes. It owns no arrays. All is Local."""
 
-    def check(self, outputs: int) -> None:
-        """Raises ValueError if a network of so many outputs cannot have this loss."""
+    def check(self, outputs: Shape) -> None:
+        """Raises ValueError if a network whose last layer has these outputs cannot have this loss."""
         ...
 
     def gradient(self, z_kn: np.ndarray, labels: np.ndarray, dz_kn: np.ndarray, scratch: np.ndarray) -> float:
@@ -37,9 +39,11 @@ class Loss(Protocol):
 class _Classes:
     """What the losses of classification have in common."""
 
-    def check(self, outputs: int) -> None:
-        if outputs < 2:
-            raise ValueError(f"a loss over classes and {outputs} output, expected one output for each of 2 or more")
+    def check(self, outputs: Shape) -> None:
+        if math.prod(outputs) < 2:
+            raise ValueError(
+                f"outputs of shape {list(outputs)} under a loss over classes, expected [classes] with 2 or more"
+            )
 
     def scratch(self, n: int) -> int:
         return 2 * n
@@ -79,7 +83,7 @@ class SquaredError:
     are answered by the highest output; with real targets there is no right and wrong.
     """
 
-    def check(self, outputs: int) -> None:
+    def check(self, outputs: Shape) -> None:
         """Any number will do."""
 
     def gradient(self, z_kn: np.ndarray, labels: np.ndarray, dz_kn: np.ndarray, scratch: np.ndarray) -> float:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from distbelief.errors import UserError
 from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
 from distbelief.nn.bfloat16 import Rounded, computing, holding
+from distbelief.nn.build import place
 from distbelief.nn.initialisation import fill_interval
 from distbelief.nn.layers import BFLOAT16, DenseBfloat16, Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
@@ -20,8 +22,8 @@ Hook = Callable[..., None]
 class Network:
     """A chain of layers under a loss, for minibatches of up to `batch` examples.
 
-    All buffers are allocated here, so a training step allocates nothing. Raises ValueError if the layers do not
-    chain, or do not fit the loss.
+    All buffers are allocated here, so a training step allocates nothing. Raises UserError, naming the layer by
+    position, if the layers do not chain, or do not fit the loss.
     """
 
     def __init__(
@@ -44,9 +46,8 @@ class Network:
         `penalty`: adds penalty/2 times the sum of the squares of all weights (not biases) to the loss of a minibatch,
         once, and its gradient to the gradient. A score is without it.
         """
-        for below, above in zip(layers, layers[1:], strict=False):
-            if below.shape != above.below:
-                raise ValueError(f"{above.name} takes {list(above.below)}, {below.name} gives {list(below.shape)}")
+        self._loss = loss or SoftmaxCrossEntropy()
+        _expect_chain(layers, self._loss)
         self.batch = batch
         narrow = dtype == "bfloat16"
         if held is not None and not (narrow and held == "bfloat16"):
@@ -58,8 +59,6 @@ class Network:
         self.inputs = math.prod(layers[0].below)
         self.classes = math.prod(layers[-1].shape)
         self.layout = Layout({name: shape for layer in layers for name, shape in layer.shapes.items()})
-        self._loss = loss or SoftmaxCrossEntropy()
-        self._loss.check(self.classes)
         self._penalty = penalty
         self._buffers = Buffers(self.layers, self._loss, batch, self.dtype, self._outputs())
 
@@ -144,3 +143,14 @@ class Network:
     def _flat(self, z: np.ndarray) -> np.ndarray:
         """The last layer's outputs, or their gradients, as the loss sees them: [classes, n]."""
         return z.reshape(self.classes, z.shape[-1])
+
+
+def _expect_chain(layers: Sequence[Layer], loss: Loss) -> None:
+    """Raises UserError for a layer that does not fit what is below it, or the loss above."""
+    for i, (below, layer) in enumerate(zip(layers, layers[1:], strict=False), 1):
+        if below.shape != layer.below:
+            raise UserError(f"{place(i, layer.name)}: takes {list(layer.below)}, found {list(below.shape)} below")
+    try:
+        loss.check(layers[-1].shape)
+    except ValueError as error:
+        raise UserError(f"{place(len(layers) - 1, layers[-1].name)}: {error}") from None
