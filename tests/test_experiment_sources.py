@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
+import distbelief.experiment
 from distbelief.config import Config
 from distbelief.errors import UserError
 from distbelief.experiment import Experiment
@@ -74,3 +75,12 @@ def test_what_does_not_fit_is_one_line(pictures, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((3, 2)))
     with pytest.raises(UserError, match="x.npy: inputs without labels, expected labels, or a folder of pictures"):
         an_experiment({"inputs": str(tmp_path / "x.npy")}, 2)
+
+
+def test_generated_examples_that_there_is_no_memory_for_are_one_line(monkeypatch):
+    def wanting(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(distbelief.experiment, "Generated", wanting)
+    with pytest.raises(UserError, match=r"^generated examples: 9 of shape \[3\] in 2 classes: more than there is mem"):
+        an_experiment({"generated": 9}, 3)

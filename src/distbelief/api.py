@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 
 from distbelief.adapters.data import ArrayData, UserProblem
 from distbelief.adapters.model import Model
@@ -21,7 +20,7 @@ from distbelief.algorithms.sandblaster.settings import Sandblaster
 from distbelief.algorithms.settings import Count, Downpour, Evaluate, Procedure, Seconds, Stop
 from distbelief.config import missing
 from distbelief.errors import UserError
-from distbelief.explain import explain, stray_number
+from distbelief.explain import explain, plain, stray_number
 from distbelief.launch.ending import end
 from distbelief.launch.job import Job
 from distbelief.launch.training import run
@@ -150,7 +149,7 @@ def _checked(settings: Settings) -> Settings:
         if not (isinstance(value, kind) or value is None and name in needless):
             raise UserError(f"{name}: {value!r}, expected {_such_as(kind)}")
     try:
-        table = msgspec.to_builtins(settings, enc_hook=_plain)
+        table = msgspec.to_builtins(settings, enc_hook=plain)
         checked = msgspec.convert(table, Settings)
     except msgspec.ValidationError as error:
         raise UserError(": ".join(explain(error, table, Settings))) from None
@@ -164,8 +163,3 @@ def _checked(settings: Settings) -> Settings:
 def _such_as(kind: Any) -> str:
     """The classes of which something is expected to be."""
     return " or ".join(f"{each.__name__}(...)" for each in getattr(kind, "__args__", (kind,)))
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's; anything else as words, for msgspec to refuse."""
-    return value.item() if isinstance(value, np.generic) else repr(value)

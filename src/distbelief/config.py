@@ -12,7 +12,8 @@ from distbelief.algorithms.sandblaster.settings import Sandblaster
 from distbelief.algorithms.settings import Count, Downpour, Evaluate, Procedure, Seconds, Stop
 from distbelief.errors import UserError
 from distbelief.explain import explain, stray_number
-from distbelief.nn import Inputs, LayerSpec, build
+from distbelief.nn import Inputs, build
+from distbelief.nn.specs import LayerSpecs, LossName
 from distbelief.optim import Rule
 from distbelief.processor.prepare import Blas
 from distbelief.server.settings import Server
@@ -69,9 +70,9 @@ class Data(_Section):
 class Network(_Section):
     inputs: Inputs
     """Numbers in one example, or [H, W, C] of an image."""
-    layers: Annotated[list[LayerSpec], msgspec.Meta(min_length=1)]
+    layers: LayerSpecs
     """From the inputs up; the last layer's outputs are the classes."""
-    loss: Literal["softmax", "logistic", "squared"] = "softmax"
+    loss: LossName = "softmax"
     penalty: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Adds penalty/2 times the sum of all squared weights to the loss of a minibatch."""
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"

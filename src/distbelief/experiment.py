@@ -11,6 +11,7 @@ from distbelief.config import Config, Examples
 from distbelief.data import Batch, Batches, Generated, ImageFolder, Source, held_out, open_dataset, part
 from distbelief.errors import UserError
 from distbelief.nn import LOSSES, Network, build
+from distbelief.nn.bfloat16 import wide
 from distbelief.nn.build import kind_of, place
 from distbelief.nn.interval import Interval
 from distbelief.partition import Cut
@@ -96,9 +97,9 @@ class Experiment:
     def _open(self, examples: Examples, stream: int = 0) -> Source:
         """`stream`: keeps generated examples of one use apart from those of another."""
         network = self._config.network
-        shape, outputs = self._layers[0].below, math.prod(self._layers[-1].shape)
+        shape = self._layers[0].below
         if examples.generated is not None:
-            return Generated(examples.generated, shape, outputs, self.seed, stream)
+            return self._generate(examples.generated, stream)
         if examples.labels is not None:
             source = open_dataset(examples.inputs, examples.labels, targets=network.loss == "squared")
         elif not Path(examples.inputs).is_dir():
@@ -113,9 +114,19 @@ class Experiment:
         source.check(shape, self._layers[-1].shape, place(len(network.layers) - 1, kind_of(network.layers[-1])))
         return source
 
+    def _generate(self, examples: int, stream: int) -> Generated:
+        shape, outputs = self._layers[0].below, math.prod(self._layers[-1].shape)
+        try:
+            return Generated(examples, shape, outputs, self.seed, stream)
+        except MemoryError:
+            raise UserError(
+                f"generated examples: {examples} of shape {list(shape)} in {outputs} classes: more than there is "
+                "memory for"
+            ) from None
+
     def _read(self, dataset: Source, indices: np.ndarray, batch: int, stream: int = 0) -> Batches:
         data, dtype = self._config.data, self._config.network.dtype
-        dtype = np.dtype(np.float32 if dtype == "bfloat16" else dtype)
+        dtype = wide(dtype)
         return Batches(
             dataset,
             indices,

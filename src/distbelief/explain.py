@@ -7,6 +7,7 @@ import typing
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 _WORDS = {"object": "table", "array": "list"}  # msgspec speaks JSON, a configuration TOML
 _LONGEST = 60  # characters of an offending value that are shown
@@ -30,6 +31,11 @@ def explain(error: msgspec.ValidationError, table: dict[str, Any], struct: type)
     return path or "the whole file", f"{words[0].lower()}{words[1:]}, found {found}"
 
 
+def plain(value: Any) -> Any:
+    """For msgspec's `enc_hook`: NumPy's numbers as Python's; anything else as words, for msgspec to refuse. Local."""
+    return value.item() if isinstance(value, np.generic) else repr(value)
+
+
 def stray_number(value: Any, path: str = "") -> tuple[str, float] | None:
     """The key and value of the first number below `value` (structs, lists) that is a NaN or infinite. Local."""
     if isinstance(value, float):
@@ -45,7 +51,7 @@ def _walk(steps: list[str], here: Any, kind: Any) -> tuple[str, Any, Any]:
     """Follow msgspec's path down the table: the dotted key, the value found there, and the type expected there."""
     path = ""
     for step in steps:
-        if isinstance(here, list):
+        if isinstance(here, list | tuple):
             lists = [k for k in _alternatives(kind) if typing.get_origin(k) is list]
             kind, here = typing.get_args(lists[0])[0], here[int(step)]
         else:

@@ -31,6 +31,16 @@ WRONG_IMAGES = [
     ("network.layers.0.window=[3]", "network.layers.0.window: expected list of length >= 2, found [3]"),
     ("network.layers.0.window=[3, 0]", "network.layers.0.window.1: expected int >= 1, found 0"),
     ("network.layers.0.window=0", "network.layers.0.window: expected int >= 1, found 0"),
+    (
+        "network.layers.0.window=[3, 3, 3]",
+        "network.layers.0.window: expected list of length <= 2, found [3, 3, 3]",
+    ),
+    (
+        "network.layers.0.maps=100000000000",
+        "network.layers.0 (local): local0.w of shape [6, 6, 100000000000, 3, 3, 1], expected at most 2^44 numbers",
+    ),
+    ("network.layers.1.stride=0", "network.layers.1.stride: expected int >= 1, found 0"),
+    ("network.layers.1.stride=-1", "network.layers.1.stride: expected int >= 1, found -1"),
     ("network.layers.0.stride=0", "network.layers.0.stride: expected int >= 1, found 0"),
     ("network.layers.1.function=l1", "network.layers.1.function: expected one of: l2, max, average, found 'l1'"),
     ("network.layers.2.floor=0", "network.layers.2.floor: expected float > 0.0, found 0"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from nn.layer_cases import LAYERS, backward, forward, name_of, reference, some_parameters
 
+from distbelief.errors import UserError
 from distbelief.nn import Convolution, Dense, LocallyConnected, Normalise, Pool
 
 every_layer = pytest.mark.parametrize("layer", LAYERS, ids=name_of)
@@ -241,11 +242,20 @@ def test_the_floor_holds_where_there_is_little_contrast():
         ),
         (lambda: Pool("p", (20, 5, 2), (6, 4), 6), "a stride of 6 leaves nothing of the [20, 5, 2] below"),
         (lambda: Pool("p", (8, 8, 3), (2, 3)), "a window of [2, 3] needs a stride"),
+        (lambda: Pool("p", (8, 8, 3), 2, 0), "stride: 0, expected 1 or more"),
+        (lambda: Convolution("c", (8, 8, 3), 2, 2, -1), "stride: -1, expected 1 or more"),
+        (lambda: LocallyConnected("l", (8, 8, 3), 2, (3, 0)), "window: 0, expected 1 or more"),
+        (lambda: LocallyConnected("l", (8, 8, 3), 0, 3), "maps: 0, expected 1 or more"),
+        (lambda: Dense("d", 3, 0), "outputs: 0, expected 1 or more"),
+        (lambda: Convolution("c", (8, 8, 3), 2, (3, 3, 3)), "window: [3, 3, 3], expected a number or [height, width]"),
+        (lambda: Dense("d", 3, 2, "gelu"), "activation: 'gelu', expected one of: linear, sigmoid, tanh, relu"),
+        (lambda: LocallyConnected("l", (8, 8, 3), 2, 2, 1, "gelu"), "activation: 'gelu', expected one of: linear"),
+        (lambda: Pool("p", (8, 8, 3), 2, 2, "l1"), "function: 'l1', expected one of: l2, max, average"),
         (lambda: Convolution("c", (64,), 2, 2), "takes an image [H, W, C], found [64] below"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, text):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UserError) as caught:
         make()
     assert text in str(caught.value)
 

@@ -2,11 +2,10 @@
 
 from types import SimpleNamespace
 
-import numpy as np
-
 from distbelief.config import load
 from distbelief.errors import UserError
 from distbelief.nn import LOSSES, build
+from distbelief.nn.bfloat16 import wide
 from distbelief.nn.layers import Layer
 from distbelief.partition import Cut, Peers, predict
 
@@ -30,7 +29,7 @@ def plan(
     whole = Cut(layers, partitions, n, network.dtype, loss)
     cut = whole.plan
     # What crosses is float32 where layers compute in bfloat16.
-    dtype = np.dtype(np.float32 if network.dtype == "bfloat16" else network.dtype)
+    dtype = wide(network.dtype)
 
     def step(ranks: int) -> float:
         seconds = _rate(gflops * 1e9)

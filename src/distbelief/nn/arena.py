@@ -7,16 +7,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from distbelief.errors import UserError
+
 # Bytes of a line of the cache.
 LINE = 64
+# Bytes that have an address.
+_MOST = 1 << 62
 
 
 def aligned(size: int, dtype: np.dtype | type, allocate: Callable[..., np.ndarray] = np.zeros) -> np.ndarray:
     """[size], and begins a line of the cache: a product into a matrix that does not takes up to half as long again.
 
-    NumPy's own begin at multiples of 16 bytes.
+    NumPy's own begin at multiples of 16 bytes. Raises MemoryError.
     """
     itemsize = np.dtype(dtype).itemsize
+    if size * itemsize > _MOST:
+        raise MemoryError  # in NumPy's words it would be a ValueError or an OverflowError
     raw = allocate(size + LINE // itemsize, dtype)
     start = -raw.ctypes.data % LINE // itemsize
     return raw[start : start + size]
@@ -67,9 +73,9 @@ class Arena:
     """One flat array and a view of it for every tensor of a layout. Changing either changes both."""
 
     def __init__(self, layout: Layout, dtype: np.dtype | type = np.float32, flat: np.ndarray | None = None):
-        """Zeros, or a view of `flat`, shape (layout.size,)."""
+        """Zeros, or a view of `flat`, shape (layout.size,). Raises UserError if there is no memory for them."""
         self.layout = layout
-        self.flat = aligned(layout.size, dtype) if flat is None else flat
+        self.flat = _zeros(layout, dtype) if flat is None else flat
         if self.flat.shape != (layout.size,):
             raise ValueError(f"the flat vector has shape {self.flat.shape}, the layout needs ({layout.size},)")
         self._views = {t.name: self.flat[t.start : t.stop].reshape(t.shape) for t in layout.tensors}
@@ -97,3 +103,14 @@ class Arena:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)
+
+
+def _zeros(layout: Layout, dtype: np.dtype | type) -> np.ndarray:
+    try:
+        return aligned(layout.size, dtype)
+    except MemoryError:
+        largest = max(layout.tensors, key=lambda tensor: tensor.stop - tensor.start)
+        raise UserError(
+            f"{largest.name}: shape {list(largest.shape)}, of {layout.size:,} parameters in all: more than there is "
+            "memory for"
+        ) from None

@@ -4,8 +4,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from distbelief.errors import UserError
 from distbelief.kernels import narrow
 from distbelief.nn.layers import BFLOAT16, Dense, DenseBfloat16, Layer, LocallyConnected, LocallyConnectedBfloat16
+
+_WIDE = ("float32", "float64")
+
+
+def wide(dtype: np.dtype | type | str) -> np.dtype:
+    """The type of what is not bfloat16 in a network that computes in `dtype`. Raises UserError for any other."""
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        return np.dtype(np.float32)
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in _WIDE:
+        raise UserError(
+            f"network.dtype: {dtype if found is None else found}, expected one of: {', '.join(_WIDE)}, bfloat16"
+        )
+    return found
 
 
 def computing(layers: Sequence[Layer]) -> list[Layer]:

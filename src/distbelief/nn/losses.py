@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from distbelief.errors import UserError
 from distbelief.kernels import (
     count_right,
     logistic_loss,
@@ -20,7 +21,7 @@ class Loss(Protocol):
     """A loss of outputs z [outputs, n] against labels: int64 [n], classes. It owns no arrays. All is Local."""
 
     def check(self, outputs: Shape) -> None:
-        """Raises ValueError if a network whose last layer has these outputs cannot have this loss."""
+        """Raises UserError if a network whose last layer has these outputs cannot have this loss."""
         ...
 
     def gradient(self, z_kn: np.ndarray, labels: np.ndarray, dz_kn: np.ndarray, scratch: np.ndarray) -> float:
@@ -41,7 +42,7 @@ class _Classes:
 
     def check(self, outputs: Shape) -> None:
         if math.prod(outputs) < 2:
-            raise ValueError(
+            raise UserError(
                 f"outputs of shape {list(outputs)} under a loss over classes, expected [classes] with 2 or more"
             )
 

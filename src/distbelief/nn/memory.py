@@ -1,13 +1,16 @@
 """The memory of a training step: one arena, planned from the layers and the batch size."""
 
+import contextlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from distbelief.errors import UserError
 from distbelief.nn.arena import LINE, aligned
+from distbelief.nn.build import place
 from distbelief.nn.layers import Layer
 from distbelief.nn.losses import Loss
 
@@ -119,6 +122,21 @@ class Buffers:
         """Bytes of each layer's output."""
         elements = [math.prod(layer.shape) * n for layer in self._layers]
         return [_whole_lines(size * dtype.itemsize) for size, dtype in zip(elements, self._outputs, strict=True)]
+
+
+@contextlib.contextmanager
+def room_for(layers: Sequence[Layer], batch: int) -> Iterator[None]:
+    """Where memory for `layers` is taken: if there is none, raises UserError, which names the one that wants most."""
+
+    def numbers(layer: Layer) -> int:
+        return math.prod(layer.shape) * batch + sum(map(math.prod, layer.shapes.values()))
+
+    try:
+        yield
+    except MemoryError:
+        i = max(range(len(layers)), key=lambda i: numbers(layers[i]))
+        shape = [*layers[i].shape, batch]
+        raise UserError(f"{place(i, layers[i].name)}: outputs {shape}: more than there is memory for") from None
 
 
 def _whole_lines(size: int) -> int:

@@ -8,12 +8,12 @@ import numpy as np
 from distbelief.errors import UserError
 from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
-from distbelief.nn.bfloat16 import Rounded, computing, holding
+from distbelief.nn.bfloat16 import Rounded, computing, holding, wide
 from distbelief.nn.build import place
 from distbelief.nn.initialisation import fill_interval
 from distbelief.nn.layers import BFLOAT16, DenseBfloat16, Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
-from distbelief.nn.memory import Buffers, Memory, Views
+from distbelief.nn.memory import Buffers, Memory, Views, room_for
 
 Hook = Callable[..., None]
 """Called with names of tensors."""
@@ -23,7 +23,7 @@ class Network:
     """A chain of layers under a loss, for minibatches of up to `batch` examples.
 
     All buffers are allocated here, so a training step allocates nothing. Raises UserError, naming the layer by
-    position, if the layers do not chain, or do not fit the loss.
+    position, if there are none, they do not chain or do not fit the loss, or there is no memory for them.
     """
 
     def __init__(
@@ -53,14 +53,15 @@ class Network:
         if held is not None and not (narrow and held == "bfloat16"):
             raise ValueError(f"parameters held in {held}, computed in {dtype}: expected bfloat16 for both")
         self.layers = list(layers) if not narrow else holding(layers) if held else computing(layers)
-        self._rounded = Rounded(self.layers) if narrow and not held else None
-        self.dtype = np.dtype(np.float32 if narrow else dtype)
+        self.dtype = wide(dtype)
         self.held = BFLOAT16 if held else self.dtype
         self.inputs = math.prod(layers[0].below)
         self.classes = math.prod(layers[-1].shape)
         self.layout = Layout({name: shape for layer in layers for name, shape in layer.shapes.items()})
         self._penalty = penalty
-        self._buffers = Buffers(self.layers, self._loss, batch, self.dtype, self._outputs())
+        with room_for(self.layers, batch):
+            self._rounded = Rounded(self.layers) if narrow and not held else None
+            self._buffers = Buffers(self.layers, self._loss, batch, self.dtype, self._outputs())
 
     @property
     def memory(self) -> Memory:
@@ -146,11 +147,13 @@ class Network:
 
 
 def _expect_chain(layers: Sequence[Layer], loss: Loss) -> None:
-    """Raises UserError for a layer that does not fit what is below it, or the loss above."""
+    """Raises UserError for no layers, and for one that does not fit what is below it, or the loss above."""
+    if not layers:
+        raise UserError("network.layers: none, expected at least one")
     for i, (below, layer) in enumerate(zip(layers, layers[1:], strict=False), 1):
         if below.shape != layer.below:
             raise UserError(f"{place(i, layer.name)}: takes {list(layer.below)}, found {list(below.shape)} below")
     try:
         loss.check(layers[-1].shape)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{place(len(layers) - 1, layers[-1].name)}: {error}") from None

@@ -79,3 +79,5 @@ class NormaliseSpec(_Spec, tag="normalise"):
 
 
 LayerSpec = DenseSpec | LocalSpec | ConvolutionSpec | PoolSpec | NormaliseSpec
+LayerSpecs = Annotated[list[LayerSpec], msgspec.Meta(min_length=1)]
+LossName = Literal["softmax", "logistic", "squared"]

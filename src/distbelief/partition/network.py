@@ -6,11 +6,12 @@ import numpy as np
 
 from distbelief.kernels import l2_penalty
 from distbelief.nn.arena import Arena, Layout
+from distbelief.nn.bfloat16 import wide
 from distbelief.nn.initialisation import fill
 from distbelief.nn.interval import Interval
 from distbelief.nn.layers import BFLOAT16, Layer
 from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
-from distbelief.nn.memory import Memory
+from distbelief.nn.memory import Memory, room_for
 from distbelief.nn.network import Hook
 from distbelief.partition.band import Band, Scratch
 from distbelief.partition.boundary import Allocate, Boundary, Inputs, Room
@@ -42,13 +43,13 @@ class PartitionedNetwork:
 
         `dtype`: float32 or float64; or "bfloat16": parameters come in bfloat16 (`held`), for a plan of layers that
         take them so (nn.bfloat16.holding); gradients, activations and what is exchanged are float32. Raises
-        UserError if the loss cannot be cut.
+        UserError if the loss cannot be cut, or there is no memory for the buffers.
         """
         assert plan.partitions == len(peers), f"a plan for {plan.partitions} partitions on {len(peers)} ranks"
         layers = self.layers = plan.layers
         self.batch = batch
         narrow = dtype == "bfloat16"
-        self.dtype = np.dtype(np.float32 if narrow else dtype)
+        self.dtype = wide(dtype)
         self.held = BFLOAT16 if narrow else self.dtype
         """The type of the parameters that it computes with."""
         self.inputs = math.prod(layers[0].below)
@@ -59,15 +60,16 @@ class PartitionedNetwork:
         self.intervals = [place(t, held[t.name]) for t in self.whole.tensors]
         self._peers = peers
         self._inputs = Inputs(plan, peers.partition, self.dtype)
-        room = Room(self.dtype, allocate).take
-        self._outputs = [Boundary(peers, plan, i, batch, self.dtype, room) for i in range(len(layers))]
-        self._shared = [Shared(peers, plan, i, self.dtype) for i in range(len(layers))]
-        self._scratch = Scratch(self.dtype)
-        below = [self._inputs, *self._outputs]
-        self._bands = [
-            Band(peers.endpoint, layer, below[i], self._outputs[i], self._shared[i], batch, self._scratch, room)
-            for i, layer in enumerate(layers)
-        ]
+        with room_for(layers, batch):
+            room = Room(self.dtype, allocate).take
+            self._outputs = [Boundary(peers, plan, i, batch, self.dtype, room) for i in range(len(layers))]
+            self._shared = [Shared(peers, plan, i, self.dtype) for i in range(len(layers))]
+            self._scratch = Scratch(self.dtype)
+            below = [self._inputs, *self._outputs]
+            self._bands = [
+                Band(peers.endpoint, layer, below[i], self._outputs[i], self._shared[i], batch, self._scratch, room)
+                for i, layer in enumerate(layers)
+            ]
         width = plan.row_size(len(layers) - 1)
         classes = Interval(self._outputs[-1].own.start * width, self._outputs[-1].own.stop * width)
         self._loss = cut_loss(loss or SoftmaxCrossEntropy(), peers, classes, batch)

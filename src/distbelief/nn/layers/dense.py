@@ -5,6 +5,7 @@ import math
 from typing import Self
 
 from distbelief.kernels import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.nn.layers.checks import named, one_or_more
 from distbelief.nn.layers.initial import spread
 from distbelief.nn.layers.layer import Shape
 
@@ -19,16 +20,16 @@ class Dense:
     keeps_scratch = False
 
     def __init__(self, name: str, below: int | Shape, outputs: int, activation: str = "linear"):
-        """`below`: the number of inputs, or the shape of an image."""
+        """`below`: the number of inputs, or the shape of an image. Raises UserError for no outputs or activation."""
         self.name = name
         self.below: Shape = (below,) if isinstance(below, int) else tuple(below)
         self.inputs = math.prod(self.below)
-        self.shape: Shape = (outputs,)
+        self.shape: Shape = (one_or_more("outputs", outputs),)
         self.activation = activation
         self.needs_output = activation != "linear"
         self.w, self.b = f"{name}.w", f"{name}.b"
         self.weights = (self.w,)
-        self._activation = ACTIVATIONS[activation]
+        self._activation = named("activation", activation, ACTIVATIONS)
         self._spread = spread(activation, self.inputs, outputs)
 
     @property

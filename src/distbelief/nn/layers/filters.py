@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from distbelief.kernels import ACTIVATIONS
+from distbelief.nn.layers.checks import named, one_or_more
 from distbelief.nn.layers.initial import spread
 from distbelief.nn.layers.layer import Shape
 from distbelief.nn.layers.window import Window
@@ -24,16 +25,16 @@ class Filters:
         stride: int = 1,
         activation: str = "linear",
     ):
-        """Raises ValueError for a window or stride that does not fit."""
+        """Raises UserError for what does not fit, or is no activation."""
         self.name = name
         self.window = Window.of(window, stride)
         self.below = tuple(below)
-        self.shape = (*self.window.places(self.below), maps)
+        self.shape = (*self.window.places(self.below), one_or_more("maps", maps))
         self.activation = activation
         self.needs_output = activation != "linear"
         self.w, self.b = f"{name}.w", f"{name}.b"
         self.weights = (self.w,)
-        self._activation = ACTIVATIONS[activation]
+        self._activation = named("activation", activation, ACTIVATIONS)
         area = self.window.kh * self.window.kw
         self._spread = spread(activation, area * below[2], area * maps)
 

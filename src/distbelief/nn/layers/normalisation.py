@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 
+from distbelief.errors import UserError
 from distbelief.kernels import PLANES, normalise_backward, normalise_forward
 from distbelief.nn.layers.layer import Shape
 from distbelief.nn.layers.window import Window
@@ -33,14 +34,14 @@ class Normalise:
     keeps_scratch = True
 
     def __init__(self, name: str, below: Shape, window: int | Sequence[int] = 5, floor: float = 0.01):
-        """`window`: odd. Raises ValueError for what does not fit."""
+        """`window`: odd. Raises UserError for what does not fit."""
         self.name = name
         self.window = Window.of(window, 1)
         self.window.places(below)
         if not (self.window.kh % 2 and self.window.kw % 2):
-            raise ValueError(f"a window of {[self.window.kh, self.window.kw]} has no middle, expected odd numbers")
+            raise UserError(f"a window of {[self.window.kh, self.window.kw]} has no middle, expected odd numbers")
         if not floor > 0:
-            raise ValueError(f"a floor of {floor}, expected more than 0")
+            raise UserError(f"a floor of {floor}, expected more than 0")
         self.below = self.shape = tuple(below)
         self.floor = floor
         self._image_rows = below[0]

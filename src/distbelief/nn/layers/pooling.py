@@ -4,7 +4,9 @@ import copy
 from collections.abc import Sequence
 from typing import Self
 
+from distbelief.errors import UserError
 from distbelief.kernels import POOLINGS, pool_backward, pool_forward
+from distbelief.nn.layers.checks import named
 from distbelief.nn.layers.layer import Shape
 from distbelief.nn.layers.window import Window
 
@@ -29,15 +31,15 @@ class Pool:
         stride: int | None = None,
         function: str = "l2",
     ):
-        """`stride`: that of a square window is its size, unless given. Raises ValueError for what does not fit."""
+        """`stride`: that of a square window is its size, unless given. Raises UserError for what does not fit."""
         self.name = name
         if stride is None and not isinstance(window, int):
-            raise ValueError(f"a window of {list(window)} needs a stride")
-        self.window = Window.of(window, stride or window)
+            raise UserError(f"a window of {list(window)} needs a stride")
+        self.window = Window.of(window, window if stride is None else stride)
         self.below = tuple(below)
         self.shape = (*self.window.places(self.below), below[2])
         self.function = function
-        self._function = POOLINGS[function]
+        self._function = named("function", function, POOLINGS)
 
     @property
     def shapes(self) -> dict[str, Shape]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
+from distbelief.errors import UserError
+from distbelief.nn.layers.checks import one_or_more
 from distbelief.nn.layers.layer import Shape
 
 
@@ -15,18 +17,21 @@ class Window(NamedTuple):
 
     @classmethod
     def of(cls, size: int | Sequence[int], stride: int) -> Self:
-        """`size`: of a square, or (kh, kw)."""
-        kh, kw = (size, size) if isinstance(size, int) else size
-        return cls(kh, kw, stride)
+        """`size`: of a square, or (kh, kw). Raises UserError for another number of sizes, and for one below 1."""
+        sizes = (size, size) if isinstance(size, int) else tuple(size)
+        if len(sizes) != 2:
+            raise UserError(f"window: {list(sizes)}, expected a number or [height, width]")
+        kh, kw = (one_or_more("window", each) for each in sizes)
+        return cls(kh, kw, one_or_more("stride", stride))
 
     def places(self, below: Shape) -> tuple[int, int]:
-        """(oh, ow): how often it fits into an image [H, W, C]. Raises ValueError if it does not."""
+        """(oh, ow): how often it fits into an image [H, W, C]. Raises UserError if it does not."""
         height, width, _ = image(below)
         if self.kh > height or self.kw > width:
-            raise ValueError(f"a window of {[self.kh, self.kw]} does not fit into the {list(below)} below")
+            raise UserError(f"a window of {[self.kh, self.kw]} does not fit into the {list(below)} below")
         # Where a window sees all there is, there is nothing that a stride could leave out.
         if any(seen < size < self.stride for seen, size in ((self.kh, height), (self.kw, width))):
-            raise ValueError(
+            raise UserError(
                 f"a stride of {self.stride} leaves nothing of the {list(below)} below "
                 f"beside a window of {[self.kh, self.kw]}"
             )
@@ -39,7 +44,7 @@ class Window(NamedTuple):
 
 
 def image(below: Shape) -> tuple[int, int, int]:
-    """(H, W, C) of an image; raises ValueError if `below` is none."""
+    """(H, W, C) of an image; raises UserError if `below` is none."""
     if len(below) != 3:
-        raise ValueError(f"takes an image [H, W, C], found {list(below)} below")
+        raise UserError(f"takes an image [H, W, C], found {list(below)} below")
     return below
