@@ -9,7 +9,7 @@ import numpy as np
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint
 from distbelief.errors import UserError
 
-_TAG, _FIRST = 20, 21
+_TAG, _FIRST, _WORDS = 20, 21, 24
 _LENGTH = 1000  # bytes of a message; longer ones are cut
 _TIMEOUT = 600.0  # a cold file system may take its time
 
@@ -31,11 +31,10 @@ def agree(endpoint: Endpoint, prepare: Callable[[], Result], timeout: float = _T
         result = prepare()
     except UserError as error:
         mistake, text = error, str(error) or repr(error)
-    mine = np.zeros(_LENGTH, np.uint8)
-    mine[: min(len(text.encode()), _LENGTH)] = np.frombuffer(text.encode()[:_LENGTH], np.uint8)
+    mine = _message(text)
     verdict = np.zeros(1, np.int64)
     if endpoint.rank == 0:
-        said = _collect(endpoint, mine, timeout)
+        said = _collect(endpoint, mine, _TAG, timeout)
         wrong = [rank for rank, words in enumerate(said) if words]
         verdict[0] = bool(wrong)
         telling = [endpoint.send(verdict, rank, _TAG) for rank in range(1, endpoint.size)]
@@ -70,10 +69,24 @@ def expect_same(endpoint: Endpoint, what: str) -> None:
     agree(endpoint, compare)
 
 
-def _collect(endpoint: Endpoint, mine: np.ndarray, timeout: float) -> list[str]:
+def gather(endpoint: Endpoint, words: str) -> list[str] | None:
+    """What every rank says, on rank 0; None on the others. Collective over the endpoint."""
+    if endpoint.rank == 0:
+        return _collect(endpoint, _message(words), _WORDS, _TIMEOUT)
+    endpoint.wait_all([endpoint.send(_message(words), 0, _WORDS)], _TIMEOUT, "rank 0 to hear what this rank says")
+    return None
+
+
+def _message(text: str) -> np.ndarray:
+    message = np.zeros(_LENGTH, np.uint8)
+    message[: min(len(text.encode()), _LENGTH)] = np.frombuffer(text.encode()[:_LENGTH], np.uint8)
+    return message
+
+
+def _collect(endpoint: Endpoint, mine: np.ndarray, tag: int, timeout: float) -> list[str]:
     words = np.zeros((endpoint.size, _LENGTH), np.uint8)
     words[0] = mine
-    hearing = [endpoint.receive(words[rank], rank, _TAG) for rank in range(1, endpoint.size)]
+    hearing = [endpoint.receive(words[rank], rank, tag) for rank in range(1, endpoint.size)]
     try:
         endpoint.wait_all(hearing, timeout, "all ranks to be ready")
     except DeadlineExpired as error:

@@ -45,6 +45,8 @@ class Job:
     """Ranks of a replica."""
     nodes: Sequence[int] | None = None
     """Of each rank: which node it is on; None if they are all on one, or nobody knows."""
+    lack: str | None = None
+    """What this rank's processor lacks for the job, and what it does instead: one line (processor.prepare)."""
 
     @property
     def keeper(self) -> Keeper | None:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from distbelief.algorithms.progress import Listener, Outcome
 from distbelief.algorithms.scoring import score
@@ -14,9 +14,10 @@ from distbelief.launch.agreement import agree, expect_same
 from distbelief.launch.crowding import crowding
 from distbelief.launch.ending import Alone, abort_at_exit, wait_to_be_ended
 from distbelief.launch.job import Job
+from distbelief.launch.lacking import lacking
 from distbelief.launch.nodes import nodes_of
 from distbelief.launch.procedures import chosen
-from distbelief.launch.world import promised_rank, world
+from distbelief.launch.world import world
 from distbelief.processor import prepare
 from distbelief.report import PARAMETERS, Forwarder, Reporter, RunFolder, mean
 
@@ -29,9 +30,7 @@ def train(path: str, settings: list[str]) -> int:
 
     def describe() -> Job:
         config = load(path, settings)
-        words = prepare(config.run.threads, config.run.blas, config.network.dtype)
-        if words and promised_rank() == 0:
-            print(f"distbelief: {words}", file=sys.stderr, flush=True)
+        lack = prepare(config.run.threads, config.run.blas, config.network.dtype)
         experiment = Experiment(config)
         return Job(
             experiment,
@@ -41,6 +40,7 @@ def train(path: str, settings: list[str]) -> int:
             folder=RunFolder(config.run.folder),
             overwrite=config.run.overwrite,
             partitions=config.network.partitions,
+            lack=lack,
         )
 
     run(describe)
@@ -60,9 +60,9 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
     else:
         rank, ranks = endpoint.rank, endpoint.size
         nodes = nodes_of(endpoint)
-        job = agree(endpoint, lambda: _prepare(describe, rank, ranks, nodes))
-        expect_same(endpoint, _summary(job))
-    _warn(crowding(endpoint), listener)
+        job, summary = agree(endpoint, lambda: _summed_up(_prepare(describe, rank, ranks, nodes)))
+        expect_same(endpoint, summary)
+    _warn([*lacking(endpoint, job.lack), crowding(endpoint)], listener)
     procedure = chosen(job, ranks)
     reporter = None
     if rank == 0:
@@ -102,16 +102,17 @@ def _prepare(describe: Callable[[], Job], rank: int, ranks: int, nodes: list[int
     return job
 
 
-def _warn(words: str | None, listener: Listener | None) -> None:
-    if words is not None and listener is None:
-        print(f"distbelief: {words}", file=sys.stderr, flush=True)
+def _warn(lines: Sequence[str | None], listener: Listener | None) -> None:
+    for words in lines:
+        if words is not None and listener is None:
+            print(f"distbelief: {words}", file=sys.stderr, flush=True)
 
 
-def _summary(job: Job) -> str:
-    """What all ranks have to have in common."""
+def _summed_up(job: Job) -> tuple[Job, str]:
+    """The job, and what all ranks have to have in common. Raises UserError if there is no memory for the model."""
     model = job.problem.model()
     shapes = ", ".join(f"{name} {shape}" for name, shape in model.layout.shapes.items())
-    return f"{job.problem.training_examples} training examples for a model of {model.dtype} tensors {shapes}"
+    return job, f"{job.problem.training_examples} training examples for a model of {model.dtype} tensors {shapes}"
 
 
 def _begin(job: Job, listener: Listener | None, examples: float, seconds: float) -> Reporter | Forwarder:
