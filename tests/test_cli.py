@@ -11,6 +11,7 @@ from mpi.refusals import require_refusal, run_command
 from mpi.small_problem import COMMAND, Problem, Run
 
 import distbelief
+from distbelief.launch.lacking import told
 from distbelief.processor import prepare
 
 MISCHIEF = Path(__file__).parent / "mpi" / "mischief.py"
@@ -117,19 +118,51 @@ def test_an_exception_has_its_traceback(problem, tmp_path):
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def says_of_bfloat16(problem, folder, ranks) -> int:
-    """How many lines of a run that computes in bfloat16 say what it falls back to."""
-    words = problem.train(folder, ["network.dtype=bfloat16", "stop.epochs=1"])
-    completed = run_command(words, ranks, problem.folder).require_success()
-    return sum("bfloat16: " in line for line in (completed.stdout + completed.stderr).splitlines())
+def in_bfloat16(problem, folder) -> list[str]:
+    return problem.train(folder, ["network.dtype=bfloat16", "stop.epochs=1"])[len(COMMAND) :]
+
+
+def says_of_bfloat16(program, words, ranks, folder) -> list[str]:
+    """The lines of a command that say what it falls back to."""
+    completed = run_command([*program, *words], ranks, folder).require_success()
+    return [line for line in (completed.stdout + completed.stderr).splitlines() if "bfloat16: " in line]
+
+
+def lacking(rank) -> list[str]:
+    """The command, on a CPU without products of bfloat16 for that rank."""
+    return [sys.executable, str(MISCHIEF), rank, "lacks-bfloat16"]
+
+
+FALLS_BACK = (
+    "bfloat16: this CPU has neither amx_bf16 nor avx512_bf16; its numbers are widened and multiplied in "
+    "float32, no faster than float32 itself"
+)
 
 
 def test_what_bfloat16_falls_back_to_is_said_once(problem, tmp_path):
-    lacking = prepare(dtype="bfloat16") is not None
+    for words in (in_bfloat16(problem, tmp_path / "run"), ["evaluate", str(tmp_path / "run")]):
+        assert says_of_bfloat16(lacking("every"), words, None, problem.folder) == [f"distbelief: {FALLS_BACK}"]
+
+
+@pytest.mark.mpi
+@pytest.mark.skipif(launcher.find_mpiexec() is None, reason="no mpiexec")
+@pytest.mark.parametrize("rank", ["every", "1"])
+def test_what_the_ranks_fall_back_to_is_said_once(problem, tmp_path, rank):
+    own = lack_of_this_machine()
+    lacks = [FALLS_BACK if rank in ("every", str(i)) else own for i in range(3)]
+    said = says_of_bfloat16(lacking(rank), in_bfloat16(problem, tmp_path / "run"), 3, problem.folder)
+    assert said == [f"distbelief: {line}" for line in told(lacks)]
+
+
+def test_nothing_is_said_of_bfloat16_where_it_is_not_lacking(problem, tmp_path):
+    said = says_of_bfloat16(COMMAND, in_bfloat16(problem, tmp_path / "run"), None, problem.folder)
+    assert said == [f"distbelief: {line}" for line in told([lack_of_this_machine()])]
+
+
+def lack_of_this_machine() -> str:
+    words = prepare(dtype="bfloat16")
     prepare()
-    assert says_of_bfloat16(problem, tmp_path / "run", None) == lacking
-    if launcher.find_mpiexec() is not None:
-        assert says_of_bfloat16(problem, tmp_path / "ranks", 3) == lacking
+    return words or ""
 
 
 @pytest.mark.mpi

@@ -1,5 +1,5 @@
 """The command with something wrong on one rank: `mischief.py RANK WHAT ARGUMENTS...` is `distbelief ARGUMENTS...`,
-but rank RANK (the only one, without a launcher) suffers WHAT, one of the functions below.
+but rank RANK (the only one, without a launcher; or "every") suffers WHAT, one of the functions below.
 """
 
 import atexit
@@ -116,6 +116,14 @@ def come_late() -> None:
     time.sleep(2)
 
 
+def lack_bfloat16() -> None:
+    """On a processor without products of it, whatever this one has."""
+    from distbelief.processor import cpu, prepare
+
+    sys.modules[prepare.__module__].use_amx = lambda *arguments: False
+    cpu.features = lambda: {"avx2"}
+
+
 ACTS = {"fails": fail, "falls-silent": fall_silent, "is-killed": be_killed, "is-slow": be_slow}
 PLACES = {
     "in-gradient": in_gradient,
@@ -126,14 +134,14 @@ PLACES = {
     "at-the-end": at_the_end,
     "before-mpi": before_mpi,
 }
-WHOLE = {"goes-elsewhere": go_elsewhere, "comes-late": come_late}
+WHOLE = {"goes-elsewhere": go_elsewhere, "comes-late": come_late, "lacks-bfloat16": lack_bfloat16}
 
 
 def main() -> int:
     rank, what, *words = sys.argv[1:]
     if what.endswith(":at-the-end"):
         atexit.register(print, "a rank has left", flush=True)
-    if int(rank) == promised_rank():
+    if rank == "every" or int(rank) == promised_rank():
         if what in WHOLE:
             WHOLE[what]()
         else:
