@@ -46,9 +46,12 @@ REFUSED = {
     "truncated .gz": ("data.train.inputs=truncated-images.gz", "truncated-images.gz: damaged gzip"),
     "counts that differ": ("data.train.labels=labels-and-one.npy", "has 2200 examples", "has 2201 labels"),
     "labels outside": ("network.layers.1.outputs=5", "train-labels: label ", "expected 0 to 4"),
+    "one class": ("network.layers.1.outputs=1", "network.layers.1 (dense): outputs of shape [1]", "[classes]"),
     "another input width": ("network.inputs=63", "train-images.gz: an example has 64 numbers", "expected 63"),
 }
 REFUSED_ALONE = {
+    "no memory for a minibatch": ("data.batch=100000000000000000", "network.layers.0 (dense0): outputs [32, 1000"),
+    "more numbers than there can be": ("network.layers.0.outputs=100000000000000", "network.layers.0 (dense): outputs"),
     "unknown section": ("sever.shards=2", "sever: unknown key"),
     "no layers": ("network.layers=[]", "network.layers: "),
     "unknown rule": ("rule.kind=adam", "rule", "adam"),

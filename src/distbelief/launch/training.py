@@ -56,7 +56,7 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
     endpoint = world()
     if endpoint is None or endpoint.size == 1:
         rank, ranks = 0, 1
-        job = _prepare(describe, rank, ranks)
+        job, _ = _summed_up(_prepare(describe, rank, ranks))
     else:
         rank, ranks = endpoint.rank, endpoint.size
         nodes = nodes_of(endpoint)
