@@ -52,7 +52,7 @@ def main() -> None:
         data,
         rule=Adagrad(rate=0.1),
         downpour=Downpour(warmstart=100),
-        stop=Stop(epochs=15),
+        stop=Stop(epochs=60),
         held_out=1000,
     )
     if outcome.parameters is not None:  # on rank 0

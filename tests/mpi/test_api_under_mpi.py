@@ -46,7 +46,7 @@ def test_example_of_matrix_factorisation(tmp_path):
     command = [sys.executable, str(EXAMPLES / "matrix_factorisation.py")]
     said = run_command(command, 3, tmp_path).require_success().stdout
     ((error, variance),) = re.findall(r"error ([\d.]+), .* variance of ([\d.]+)$", said, re.MULTILINE)
-    assert float(error) < 0.2 * float(variance)
+    assert float(error) < 0.1 * float(variance)  # it ends at 0.004, by itself or beside other work
 
 
 # What every rank is left with
