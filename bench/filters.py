@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from agreement import must_agree
 from timing import Call, Case, medians
 
 from distbelief import kernels
 
 RELU = kernels.ACTIVATIONS["relu"]
+TOLERANCE = 1e-4  # of sums of thousands
 
 
 class Layer(NamedTuple):
@@ -139,34 +141,39 @@ def against_torch(tied: bool, quick: bool, repetitions: int, least: float) -> di
 
 
 def torch_step(arrays: Arrays) -> Call:
-    """Batch first, as PyTorch has it: unfold and einsum; conv2d where the weights are tied."""
+    """Batch first, as PyTorch has it: unfold and einsum; conv2d where the weights are tied. Its gradients are ours."""
     import torch
     from torch.nn import functional
 
     torch.set_num_threads(1)
-    stride, k = arrays.stride, arrays.w.shape[-2]
+    stride, k, tied = arrays.stride, arrays.w.shape[-2], arrays.kind == "convolution"
+    positions, maps = arrays.y.shape[0] * arrays.y.shape[1], arrays.y.shape[2]
 
-    def tensor(array: np.ndarray, *axes: int, gradient: bool = True) -> torch.Tensor:
-        return torch.tensor(np.ascontiguousarray(array.transpose(axes)), requires_grad=gradient)
+    def as_theirs(w: np.ndarray, b: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
+        x = x.transpose(3, 2, 0, 1)  # [N, C, H, W]
+        if tied:
+            return [w.transpose(0, 3, 1, 2), b, x]
+        return [w.transpose(0, 1, 2, 5, 3, 4).reshape(positions, maps, -1), b.reshape(positions, maps).T, x]
 
-    x = tensor(arrays.x, 3, 2, 0, 1)  # [N, C, H, W]
-    if arrays.kind == "convolution":
-        w, b = tensor(arrays.w, 0, 3, 1, 2), tensor(arrays.b, 0)
-        dy = tensor(arrays.dy, 3, 2, 0, 1, gradient=False)  # [N, maps, oh, ow]
+    leaves = as_theirs(arrays.w, arrays.b, arrays.x)
+    w, b, x = (torch.tensor(np.ascontiguousarray(array), requires_grad=True) for array in leaves)
+    dy = torch.tensor(arrays.dy.transpose(3, 2, 0, 1).copy())  # [N, maps, oh, ow]
 
-        def forward() -> torch.Tensor:
-            return functional.conv2d(x, w, b, stride)
-    else:
-        positions, maps = arrays.y.shape[0] * arrays.y.shape[1], arrays.w.shape[2]
-        w = torch.tensor(arrays.w.transpose(0, 1, 2, 5, 3, 4).reshape(positions, maps, -1), requires_grad=True)
-        b = torch.tensor(arrays.b.reshape(positions, maps).T.copy(), requires_grad=True)
-        dy = torch.tensor(arrays.dy.transpose(3, 2, 0, 1).reshape(-1, maps, positions))
+    def convolved() -> torch.Tensor:
+        return functional.conv2d(x, w, b, stride)
 
-        def forward() -> torch.Tensor:
-            patches = functional.unfold(x, k, stride=stride)  # [N, C kh kw, positions]
-            return torch.einsum("lmk,nkl->nml", w, patches) + b
+    def local() -> torch.Tensor:
+        patches = functional.unfold(x, k, stride=stride)  # [N, C kh kw, positions]
+        return torch.einsum("lmk,nkl->nml", w, patches) + b
 
-    def step() -> None:
-        torch.autograd.grad(torch.relu(forward()), (w, b, x), dy)
+    forward = convolved if tied else local
+    if not tied:
+        dy = dy.reshape(-1, maps, positions)
 
+    def step() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(torch.relu(forward()), (w, b, x), dy)
+
+    arrays.step()
+    ours = as_theirs(arrays.dw, arrays.db, arrays.dx)
+    must_agree(f"{arrays.kind}, PyTorch", ours, [gradient.numpy() for gradient in step()], TOLERANCE)
     return step

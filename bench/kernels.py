@@ -1,16 +1,21 @@
 """The compiled kernels against NumPy in the same run, and against what the machine gives.
 
-    python bench/kernels.py [--quick] [--only dense|update|batch|local|convolution [--against torch]]
+    python bench/kernels.py [--quick] [--only SUBJECT [--against torch]]
+
+Subjects: dense, update, batch; and those that PyTorch has too: local, convolution, pooling, normalisation, losses,
+dense-bfloat16.
 
 A kernel and its rivals take turns, so that all of them see the same moods of the machine; figures are medians.
 GFLOP/s count a multiplication and an addition for each weight and example. GB/s count each vector once for reading
 it and once for writing it, whatever a NumPy expression moves besides for its temporaries; memcpy (np.copyto) likewise.
 An update may pass memcpy: it writes in place, where a copy may read the lines first that it is to overwrite.
 C: the loop of adagrad.c, compiled here with the kernels' flags, where there is a compiler.
-Of roofline: the share of the time that BLAS's best rate and memcpy's, measured at the beginning, would allow.
+Of roofline: the share of the time that BLAS's best rate and memcpy's, measured at the beginning, would allow. That
+rate is float32's, which products of bfloat16 may pass.
 
-`--against torch` (local, convolution) adds a race of forward and backward with PyTorch. The last line is JSON, with
-the facts of the machine; after a race with its `ours_ms`, `reference_ms`, `ratio` and `gflops`.
+`--against torch`: PyTorch takes turns with us, on one thread; its results must agree with ours. For local and
+convolution that is a race of forward and backward together, beside the table; for the others it is a column. The last
+line is JSON, with the facts of the machine; after such a race with its `ours_ms`, `reference_ms`, `ratio` and `gflops`.
 """
 
 import argparse
@@ -20,9 +25,13 @@ from collections.abc import Callable, Iterator
 
 import machine  # before NumPy: one BLAS thread
 import numpy as np
+from dense16 import cases as bfloat16_cases
+from dense16 import products as products16
 from filters import against_torch
 from filters import cases as filter_cases
+from losses import cases as loss_cases
 from plain_c import adagrad as plain_adagrad
+from stages import normalisation, pooling
 from timing import Case, measure, roofline
 
 from distbelief.kernels import (
@@ -146,17 +155,23 @@ SUBJECTS: dict[str, Callable[[bool], Iterator[Case]]] = {
     "batch": subject_batch,
     "local": lambda quick: filter_cases(tied=False, quick=quick),
     "convolution": lambda quick: filter_cases(tied=True, quick=quick),
+    "pooling": pooling,
+    "normalisation": normalisation,
+    "losses": loss_cases,
+    "dense-bfloat16": bfloat16_cases,
 }
+FILTERS = ("local", "convolution")
+IN_TORCH = (*FILTERS, "pooling", "normalisation", "losses", "dense-bfloat16")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Speed of the compiled kernels beside NumPy's and PyTorch's.")
     parser.add_argument("--quick", action="store_true", help="small sizes and few repetitions: seconds, not minutes")
     parser.add_argument("--only", choices=SUBJECTS, help="one subject instead of all")
-    parser.add_argument("--against", choices=["torch"], help="race PyTorch, too; with --only local or convolution")
+    parser.add_argument("--against", choices=["torch"], help="race PyTorch, too, which has not all subjects")
     told = parser.parse_args()
-    if told.against and told.only not in ("local", "convolution"):
-        sys.exit("kernels.py: --against torch goes with --only local or --only convolution")
+    if told.against and told.only not in IN_TORCH:
+        sys.exit(f"kernels.py: --against torch goes with --only {', '.join(IN_TORCH[:-1])} or {IN_TORCH[-1]}")
     if told.against and not torch_is_installed():
         sys.exit(f"kernels.py: --against torch: PyTorch is not installed for {sys.executable}")
     return told
@@ -170,23 +185,31 @@ def torch_is_installed() -> bool:
     return True
 
 
-def row(result: dict) -> str:
-    def column(name: str, width: int) -> str:
-        return f" {result[name]:>{width}.2f}" if name in result else " " * (width + 1)
+# Keys of a result, their headings and widths.
+COLUMNS = [
+    ("distbelief", "distbelief", 10),
+    ("numpy", "NumPy", 7),
+    ("memcpy", "memcpy", 7),
+    ("c", "C", 7),
+    ("torch", "PyTorch", 7),
+    ("of_numpy", "of NumPy", 9),
+    ("of_memcpy", "of memcpy", 10),
+    ("of_c", "of C", 5),
+    ("of_torch", "of PyTorch", 11),
+    ("of_roofline", "of roofline", 12),
+]
 
-    return f"{result['kernel']:<20} {result['size']:<29} {result['unit']:<8}" + "".join(
-        column(name, width)
-        for name, width in [
-            ("distbelief", 10),
-            ("numpy", 7),
-            ("memcpy", 7),
-            ("c", 7),
-            ("of_numpy", 9),
-            ("of_memcpy", 10),
-            ("of_c", 5),
-            ("of_roofline", 12),
-        ]
+
+def line(kernel: str, size: str, unit: str, cells: list[str]) -> str:
+    widths = [width for *_, width in COLUMNS]
+    return f"{kernel:<25} {size:<29} {unit:<8} " + " ".join(
+        f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)
     )
+
+
+def row(result: dict) -> str:
+    cells = [f"{result[name]:.2f}" if name in result else "" for name, *_ in COLUMNS]
+    return line(result["kernel"], result["size"], result["unit"], cells)
 
 
 def main() -> None:
@@ -194,23 +217,22 @@ def main() -> None:
     repetitions, least = (3, 0.001) if told.quick else (15, 0.02)
     roof = roofline(repetitions)
     print(f"roofline: {roof.gemm:.1f} GFLOP/s (float32 product of NumPy's BLAS), {roof.memory:.1f} GB/s (memcpy)")
-    speeds = f"{'distbelief':>10} {'NumPy':>7} {'memcpy':>7} {'C':>7}"
-    columns = f"{speeds} {'of NumPy':>9} {'of memcpy':>10} {'of C':>5} {'of roofline':>12}"
-    print(f"{'kernel':<20} {'size':<29} {'':<8} {columns}")
+    print(line("kernel", "size", "", [heading for _, heading, _ in COLUMNS]))
     results = []
     for name in [told.only] if told.only else SUBJECTS:
         for case in SUBJECTS[name](told.quick):
-            results.append(measure(case, roof, repetitions, least))
+            results.append(measure(case, roof, repetitions, least, bool(told.against)))
             print(row(results[-1]), flush=True)
 
     summary = {"bench": "kernels", "quick": told.quick, "repetitions": repetitions, "roofline": roof._asdict()}
-    if told.against:
+    summary |= {"against": told.against, "bfloat16": products16()}
+    if told.against and told.only in FILTERS:
         race = against_torch(told.only == "convolution", told.quick, repetitions, least)
         print(
             f"forward and backward of {race['size']}: {race['ours_ms']:.2f} ms, {race['gflops']:.1f} GFLOP/s; "
             f"PyTorch {race['reference_ms']:.2f} ms: {race['ratio']:.1f} times"
         )
-        summary |= {"against": told.against} | race
+        summary |= race
     print(json.dumps(summary | {"machine": machine.facts(), "results": results}))
 
 

@@ -27,6 +27,8 @@ class Case(NamedTuple):
     """A copy of one vector and the GB it moves, where memory is the limit."""
     c: Call | None = None
     """The same loop in plain C, compiled with the same flags."""
+    torch: Callable[[], Call] | None = None
+    """Makes the call that does the same in PyTorch, once the results are found to agree."""
 
     @property
     def work(self) -> float:
@@ -78,13 +80,15 @@ def medians(rivals: Mapping[str, Call], repetitions: int, least: float) -> dict[
     return {name: statistics.median(times) for name, times in turns.items()}
 
 
-def measure(case: Case, roof: Roofline, repetitions: int, least: float) -> dict:
+def measure(case: Case, roof: Roofline, repetitions: int, least: float, with_torch: bool = False) -> dict:
     """One row: speeds in the case's unit, their ratios, our share of the roofline."""
     rivals, work = {"distbelief": case.ours, "numpy": case.numpy}, dict.fromkeys(("distbelief", "numpy"), case.work)
     if case.memcpy:
         work["memcpy"], rivals["memcpy"] = case.memcpy
     if case.c:
         work["c"], rivals["c"] = case.work, case.c
+    if with_torch and case.torch:
+        work["torch"], rivals["torch"] = case.work, case.torch()
     seconds = medians(rivals, repetitions, least)
     speed = {name: work[name] / seconds[name] for name in rivals}
     ratios = {f"of_{name}": speed["distbelief"] / speed[name] for name in rivals if name != "distbelief"}

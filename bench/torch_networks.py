@@ -64,9 +64,9 @@ class Reference:
 
     def _layer(self, layer, parameters) -> Callable[[Tensor], Tensor]:
         if isinstance(layer, Pool):
-            return _l2_pooling(layer)
+            return l2_pooling(layer)
         if isinstance(layer, Normalise):
-            return _normalisation(layer)
+            return normalisation(layer)
         activation = _ACTIVATIONS[layer.activation]
         w, b = parameters[layer.w], parameters[layer.b]
         if isinstance(layer, Dense):
@@ -86,12 +86,12 @@ class Reference:
         return filters
 
 
-def _l2_pooling(layer: Pool) -> Callable[[Tensor], Tensor]:
+def l2_pooling(layer: Pool) -> Callable[[Tensor], Tensor]:
     kh, kw = layer.window.kh, layer.window.kw
     return lambda x: torch.sqrt(functional.avg_pool2d(x * x, (kh, kw), layer.window.stride) * (kh * kw))
 
 
-def _normalisation(layer: Normalise) -> Callable[[Tensor], Tensor]:
+def normalisation(layer: Normalise) -> Callable[[Tensor], Tensor]:
     kh, kw, rows, columns = layer.window.kh, layer.window.kw, layer.below[0], layer.below[1]
     middle = [gaussian(k, 2 * k)[k] for k in (kh, kw)]  # a row far from the borders
     window = torch.tensor(np.outer(*middle), dtype=torch.float32)[None, None]
