@@ -1,6 +1,7 @@
 # make demo   everything on a fresh machine: environment, data, training under mpirun
 # make test   the same environment, the whole test suite
 # make bench-env   .venv-bench: what the races of bench/ need besides, PyTorch and MKL
+# make test-bench  the tests that need these, which are skipped elsewhere
 
 PYTHON ?= python3
 DEMO_RANKS ?= 4
@@ -16,7 +17,7 @@ MPI_ENV = OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
 SOURCES = $(shell find src pyx -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h') \
 	pyproject.toml meson.build meson.options
 
-.PHONY: demo test test-under-mpi test-without-mpi test-mpich bench-env lint clean
+.PHONY: demo test test-under-mpi test-without-mpi test-mpich bench-env test-bench lint clean
 
 demo: .venv/installed
 	.venv/bin/distbelief data fashion-mnist --to data/fashion-mnist
@@ -38,6 +39,10 @@ test-mpich: .venv-mpich/installed
 	.venv-mpich/bin/python -m pytest tests/mpi
 
 bench-env: .venv-bench/installed
+
+# The folders that these tests are in, with what else is there; -ra tells what is skipped even so.
+test-bench: .venv-bench/installed
+	.venv-bench/bin/python -m pytest tests/kernels tests/nn tests/processor tests/test_torch_adapter.py
 
 lint: .venv/installed
 	.venv/bin/lint-imports

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -95,6 +96,15 @@ def test_baseline_is_for_no_particular_cpu(meson, build, tmp_path):
     portable = _c_commands(tmp_path / "build")
     assert not any(word in portable for word in ("-march", "-mcpu", "-mtune", "-fopenmp"))
     assert "=native" in _c_commands(build)
+
+
+def test_make_test_bench_has_all_tests_that_need_pytorch_or_mkl():
+    (command,) = re.findall(r"-m pytest (tests/kernels .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    wanting = re.compile(r"""importorskip\(["']torch|^ *(?:import|from) torch\b|mkl\.library\(""", re.MULTILINE)
+    files = [path for path in (ROOT / "tests").rglob("*.py") if wanting.search(path.read_text())]
+    named = [ROOT / word for word in command.split()]
+    assert len(files) > 5 and all(path.exists() for path in named)
+    assert [str(path) for path in files if not any(path.is_relative_to(part) for part in named)] == []
 
 
 def _c_commands(build: Path) -> str:
