@@ -1,6 +1,7 @@
 """What a locally connected layer and a convolution must both do, as a class of tests; and the truth about them."""
 
 import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -38,6 +39,11 @@ class Size(NamedTuple):
     def positions(self) -> tuple[int, int]:
         return (self.height - self.kh) // self.stride + 1, (self.width - self.kw) // self.stride + 1
 
+    @property
+    def operations(self) -> int:
+        """Of one pass over all positions."""
+        return 2 * math.prod(self.positions) * self.maps * self.kh * self.kw * self.channels * self.n
+
     def windows(self):
         """Each position, and where in x its window is."""
         for i, j in np.ndindex(self.positions):
@@ -45,6 +51,8 @@ class Size(NamedTuple):
             yield (i, j), np.s_[top : top + self.kh, left : left + self.kw]
 
 
+# Operations that are worth several threads (threads.pxd).
+ENOUGH = 1e6
 # Ones and primes, windows as large as the image, strides that do not divide and that pass over rows; batches, maps
 # and rows of windows below, at and beyond the widths of vectors and of tiles.
 SIZES = [
@@ -57,9 +65,9 @@ SIZES = [
     Size(8, 9, 5, 5, 3, 2, 2, 4),
     Size(4, 5, 8, 32, 16, 3, 4, 1),
     Size(5, 4, 1, 67, 36, 2, 3, 3),
-    # Enough work for several threads (threads.pxd: 1e6 operations), in the first not a multiple of their number.
+    # Enough work for several threads: rows that are no multiple of their number, and filters of fewer rows than that.
     Size(17, 13, 8, 33, 13, 5, 7, 2),
-    Size(23, 9, 2, 64, 17, 2, 2, 3),
+    Size(23, 9, 2, 64, 43, 2, 2, 3),
 ]
 SOME = SIZES[4]
 
@@ -281,6 +289,7 @@ class FilterLayerTests:
             layer.forward()
 
     def test_the_number_of_threads_changes_no_bit(self):
+        assert all(size.operations > ENOUGH for size in SIZES[-2:])
         assert len({digest_in_process(type(self).__module__, threads) for threads in (1, 2, 3)}) == 1
 
     @activations
