@@ -1,5 +1,6 @@
 # Matrix products on row-major data: by the BLAS that the site's SciPy uses, or in float32 by another one (blas.pyx).
-# Products of bfloat16 with float32 sums: ours (product16.h), or MKL's cblas_gemm_bf16bf16f32, where the CPU is made for it.
+# Products of bfloat16 with float32 sums: ours (product16.h), or MKL's cblas_gemm_bf16bf16f32, where the CPU is made
+# for it.
 # A row-major [r, c] array is a column-major [c, r] one to BLAS, so operands swap places.
 
 from scipy.linalg.cython_blas cimport dgemm

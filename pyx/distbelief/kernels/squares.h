@@ -73,21 +73,24 @@ SQUARE_INLINE __m512i square_row(const uint16_t *from, ptrdiff_t ld, ptrdiff_t r
 }
 
 /* A square as two tiles of pairs of rows: to[half][pair][column]. */
-SQUARE_INLINE void square_pack_pairs(const uint16_t *from, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t columns, uint16_t *to) {
+SQUARE_INLINE void square_pack_pairs(const uint16_t *from, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t columns,
+                                     uint16_t *to) {
     for (int p = 0; p < 16; p++) {
         __m512i low, high;
-        square_pairs(square_row(from, ld, 2 * p, rows, columns), square_row(from, ld, 2 * p + 1, rows, columns), &low, &high);
+        square_pairs(square_row(from, ld, 2 * p, rows, columns), square_row(from, ld, 2 * p + 1, rows, columns), &low,
+                     &high);
         _mm512_store_si512(to + SQUARE_SIDE * p, low);
         _mm512_store_si512(to + SQUARE_TILE + SQUARE_SIDE * p, high);
     }
 }
 
 /* A square as two tiles of columns: to[half][column][row]. */
-SQUARE_INLINE void square_pack_columns(const uint16_t *from, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t columns, uint16_t *to) {
+SQUARE_INLINE void square_pack_columns(const uint16_t *from, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t columns,
+                                       uint16_t *to) {
     __m512i tile[2][16];
     for (int p = 0; p < 16; p++)
-        square_pairs(square_row(from, ld, 2 * p, rows, columns), square_row(from, ld, 2 * p + 1, rows, columns), &tile[0][p],
-                  &tile[1][p]);
+        square_pairs(square_row(from, ld, 2 * p, rows, columns), square_row(from, ld, 2 * p + 1, rows, columns),
+                     &tile[0][p], &tile[1][p]);
     for (int half = 0; half < 2; half++) {
         square_transpose(tile[half]);
         for (int i = 0; i < 16; i++) _mm512_store_si512(to + half * SQUARE_TILE + SQUARE_SIDE * i, tile[half][i]);
@@ -95,13 +98,15 @@ SQUARE_INLINE void square_pack_columns(const uint16_t *from, ptrdiff_t ld, ptrdi
 }
 
 /* A square as two tiles of rows: to[half][row][column]. */
-SQUARE_INLINE void square_pack_rows(const uint16_t *from, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t columns, uint16_t *to) {
-    for (int r = 0; r < SQUARE_SIDE; r++) _mm512_store_si512(to + SQUARE_SIDE * r, square_row(from, ld, r, rows, columns));
+SQUARE_INLINE void square_pack_rows(const uint16_t *from, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t columns,
+                                    uint16_t *to) {
+    for (int r = 0; r < SQUARE_SIDE; r++)
+        _mm512_store_si512(to + SQUARE_SIDE * r, square_row(from, ld, r, rows, columns));
 }
 
 /* A square as two tiles of pairs of columns: to[half][pair][row]. */
 SQUARE_INLINE void square_pack_column_pairs(const uint16_t *from, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t columns,
-                                      uint16_t *to) {
+                                            uint16_t *to) {
     __m512i tile[16];
     for (int half = 0; half < 2; half++) {
         for (int i = 0; i < 16; i++) tile[i] = square_row(from, ld, 16 * half + i, rows, columns);

@@ -203,7 +203,7 @@ class Client:
         push.requests.append(self._endpoint.send(header, rank, PUSH))
         push.requests.append(self._endpoint.send(payload, rank, payload_tag(mark)))
         if rounding is not None:
-            rounding.leaves(payload, push.requests[-1])
+            rounding.leaves(push.requests[-1])
         self.bytes_pushed += payload.nbytes + HEADER.itemsize
 
     def push(self, gradient: np.ndarray, counts: np.ndarray, clock: int = 0) -> Push:
