@@ -11,7 +11,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy
 
 from distbelief.kernels.activation cimport LINEAR, activate, derive
-from distbelief.kernels.bfloat16 cimport narrow_bits, widen_bits
+from distbelief.kernels.bfloat16 cimport narrow_normal, widen_bits
 from distbelief.kernels.product16 cimport (
     FORWARD, TO_INPUTS, TO_WEIGHTS, columns_at_once, line, outer_product16, pack, packed_size, product16,
     product_scratch,
@@ -71,14 +71,11 @@ cdef struct Place:
 
 cdef inline void _put_row(const Place *place, float *z, Py_ssize_t row, Py_ssize_t column,
                           Py_ssize_t size) noexcept nogil:
-    cdef Py_ssize_t at = row * place.n + column, j
-    cdef bits *narrow
+    cdef Py_ssize_t at = row * place.n + column
     if place.bias != NULL:
         activate(z, place.bias[row], size, place.activation)
     if place.narrow:
-        narrow = <bits *>place.out + at
-        for j in range(size):
-            narrow[j] = narrow_bits(z[j])
+        narrow_normal(z, <bits *>place.out + at, size)
     else:
         memcpy(<float *>place.out + at, z, size * sizeof(float))
 
@@ -120,8 +117,7 @@ cdef float _derive_row(const outer *y, const outer *dy, Py_ssize_t n, int activa
         if activation != LINEAR:
             _widen[outer](y + start, size, y_chunk)
         total += derive[float](y_chunk, dy_chunk, size, activation)
-        for j in range(size):
-            dz[start + j] = narrow_bits(dy_chunk[j])
+        narrow_normal(dy_chunk, dz + start, size)
         start += size
     return <float>total
 

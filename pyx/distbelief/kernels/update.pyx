@@ -9,7 +9,7 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt, sqrtf
 
 from distbelief.kernels.ahead cimport AHEAD, STRIDE, ahead
-from distbelief.kernels.bfloat16 cimport narrow_bits, widen_bits
+from distbelief.kernels.bfloat16 cimport narrow_bits, narrow_normal, widen_bits
 from distbelief.kernels.real cimport real
 from distbelief.kernels.threads cimport threads
 
@@ -54,8 +54,11 @@ cdef inline real _read(const wire *gradient, Py_ssize_t i, real like) noexcept n
 
 cdef inline void _shade(const real *parameters, unsigned short *shadow, Py_ssize_t size) noexcept nogil:
     cdef Py_ssize_t i
-    for i in range(size):
-        shadow[i] = narrow_bits(<float>parameters[i])
+    if real is float:
+        narrow_normal(parameters, shadow, size)
+    else:
+        for i in range(size):
+            shadow[i] = narrow_bits(<float>parameters[i])
 
 
 def sgd(real[::1] parameters, const wire[::1] gradient, double rate, unsigned short[::1] shadow=None):
