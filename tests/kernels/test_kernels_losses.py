@@ -66,6 +66,17 @@ def test_logistic_loss_neither_overflows_nor_vanishes(dtype, level):
 
 
 @dtypes
+@pytest.mark.parametrize("level", [15, 18, 19, 30, 80])
+def test_logistic_losses_that_are_small_keep_their_digits(dtype, level):
+    """All right by far: each term is exp(-level), far below the last place of 1."""
+    z, labels = np.full((3, 2), -level, dtype), np.array([0, 1])
+    z[[0, 1], [0, 1]] = level
+    assert logistic(z, labels)[0] == pytest.approx(
+        6 * np.log1p(np.exp(-float(level))), rel=2e-6 if dtype == np.float32 else 1e-7
+    )
+
+
+@dtypes
 def test_logistic_terms_around_zero(dtype):
     """Their logarithms are taken of long products: these must neither overflow nor lose digits."""
     z, labels = np.zeros((21_000, 2), dtype), np.array([5, 7])

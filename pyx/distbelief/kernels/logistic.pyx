@@ -10,6 +10,8 @@ from distbelief.kernels.threads cimport band_start, bands_of
 
 # Factors of at most 2 that a product in float64 can take before its logarithm is due.
 cdef Py_ssize_t FACTORS = 1000
+# Below, 1 + e would keep less of e than float32 does, and log(1 + e) is e - e^2 / 2.
+cdef float SMALL = 2.0 ** -27
 
 
 cdef void _columns(const real *z_kn, const long long *labels, real rate, real *dz_kn, double *total, double *product,
@@ -18,7 +20,7 @@ cdef void _columns(const real *z_kn, const long long *labels, real rate, real *d
     cdef Py_ssize_t k, j
     cdef const real *z
     cdef real *d = NULL
-    cdef real u, e, sign
+    cdef real u, e, small, sign
     for j in range(width):
         total[j], product[j] = 0, 1
     for k in range(classes):
@@ -29,8 +31,9 @@ cdef void _columns(const real *z_kn, const long long *labels, real rate, real *d
             sign = <real>-1 if labels[j] == k else <real>1
             u = sign * z[j]
             e = exponential[real](-u if u > 0 else u)
-            total[j] += u if u > 0 else <real>0
-            product[j] *= 1 + <double>e
+            small = e if e < (SMALL if u <= 0 else <real>0) else <real>0
+            total[j] += (u if u > 0 else <real>0) + (small - <real>0.5 * small * small)
+            product[j] *= 1 + <double>(e - small)
             if d != NULL:
                 d[j] = rate * sign * (<real>1 if u > 0 else e) / (1 + e)
         if k % FACTORS == FACTORS - 1:

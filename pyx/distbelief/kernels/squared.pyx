@@ -10,23 +10,42 @@ from distbelief.kernels.threads cimport bands_of
 # Parts of the outputs, each with a sum of its own: the total is the same for any number of threads.
 cdef enum:
     PARTS = 64
+    LANES = 16  # sums side by side: one alone would wait for each addition
 
 
-cdef double _rows(const real *z, const real *targets, const long long *labels, double scale, real *dz,
-                  Py_ssize_t first, Py_ssize_t last, Py_ssize_t n) noexcept nogil:
+cdef inline void _lanes(const real *z, const real *targets, const long long *labels, double scale, real *dz,
+                        Py_ssize_t k, Py_ssize_t j, Py_ssize_t n, Py_ssize_t count, double *sums) noexcept nogil:
+    """`count` <= LANES numbers of row k, from column j on: their squared errors are added to `sums`."""
+    cdef Py_ssize_t l, i = k * n + j
+    cdef double error
+    for l in range(count):
+        if targets != NULL:
+            error = <double>z[i + l] - targets[i + l]
+        else:
+            error = <double>z[i + l] - <double>(labels[j + l] == k)
+        sums[l] += error * error
+        if dz != NULL:
+            dz[i + l] = <real>(scale * error)
+
+
+cdef inline double _rows(const real *z, const real *targets, const long long *labels, double scale, real *dz,
+                         Py_ssize_t first, Py_ssize_t last, Py_ssize_t n) noexcept nogil:
     """The sum of squared errors of the rows first..last-1; the targets are `targets` or, if that is NULL, by labels."""
-    cdef Py_ssize_t k, j, i
-    cdef double loss = 0, error
+    cdef Py_ssize_t k, j
+    cdef double loss = 0
+    cdef double sums[LANES]
+    for j in range(LANES):
+        sums[j] = 0
     for k in range(first, last):
-        for j in range(n):
-            i = k * n + j
-            if targets != NULL:
-                error = <double>z[i] - targets[i]
+        j = 0
+        while j < n:
+            if n - j >= LANES:  # a constant: loops without ends
+                _lanes(z, targets, labels, scale, dz, k, j, n, LANES, sums)
             else:
-                error = <double>z[i] - (1 if labels[j] == k else 0)
-            loss += error * error
-            if dz != NULL:
-                dz[i] = <real>(scale * error)
+                _lanes(z, targets, labels, scale, dz, k, j, n, n - j, sums)
+            j += LANES
+    for j in range(LANES):
+        loss += sums[j]
     return loss
 
 
