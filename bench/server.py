@@ -6,6 +6,8 @@ copy            np.copyto of all parameters, on rank 0, the client's
 adagrad         the kernel alone, over all parameters, on rank 0 too
 fetch           the parameters of all shards, until they are the replica's: piece by piece, bfloat16 made wide
 fetch as held   the same for a replica that holds its parameters as they travel, in bfloat16 (only with --wire bfloat16)
+raw get         MPI's own Rget of as many bytes as travel in a fetch, and Wait
+raw send        MPI's own Isend of as many bytes as travel in a push, until 8 bytes that say so have come back
 push            a gradient, until every shard has received it and said so; no rule is applied
 push + adagrad  the same, and every shard has applied Adagrad before it says so
 
@@ -15,10 +17,11 @@ shards alone, twice for `--idle` seconds: once to see what they cost, once with 
 them asleep.
 
 The last line is JSON. Medians for all parameters, in milliseconds: `fetch_ms`, `push_ms` (Adagrad applied), `send_ms`
-(not applied), `kernel_ms`, `copy_ms`; `fetch_held_ms`: of a replica that holds bfloat16, or null. `fetch_ratio`:
-copy_ms / fetch_ms. `push_ratio`: push_ms / (kernel_ms + copy_ms). `idle_cpu`: percent of a core that an idle shard
-takes, of several the largest. `push_wait_ms`: the p99 of the time from the start of a small push at idle shards until
-the last has answered; the client does not sleep meanwhile, so nearly all of it is the shards waking up.
+(not applied), `kernel_ms`, `copy_ms`, `raw_get_ms`, `raw_send_ms`; `fetch_held_ms`: of a replica that holds bfloat16,
+or null. `fetch_ratio`: copy_ms / fetch_ms. `push_ratio`: push_ms / (kernel_ms + copy_ms). `idle_cpu`: percent of a core
+that an idle shard takes, of several the largest (bench/idle.py has the coordinator's). `push_wait_ms`: the p99 of the
+time from the start of a small push at idle shards until the last has answered; the client does not sleep meanwhile, so
+nearly all of it is the shards waking up.
 """
 
 import argparse
@@ -30,6 +33,7 @@ import job
 import latency
 import machine  # noqa: F401  (before NumPy: one BLAS thread)
 import numpy as np
+from raw import Raw
 
 from distbelief.algorithms.loop import serve
 from distbelief.comm.endpoint import Endpoint, Envelope
@@ -37,6 +41,7 @@ from distbelief.kernels import adagrad
 from distbelief.optim import Adagrad, State
 from distbelief.server import Client, Placement, Server, Service, Shard
 from distbelief.server.messages import APPLIED
+from distbelief.server.wire import wire_dtype
 
 DTYPE = np.dtype(np.float32)
 RATE = 1e-6
@@ -45,7 +50,7 @@ TURN_PARAMETERS, TURN_CALLS = 1 << 20, 50  # a turn is as many calls as go throu
 NAP = (0.010, 0.020)  # seconds between pushes that are to meet idle shards, which sleep longest by then
 TIMEOUT = 60.0
 ORDER, ANSWER = 101, 102  # tags, besides the server's
-APPLY, KEEP, TELL, LEAVE = range(4)  # orders
+APPLY, KEEP, TELL, TAKE, LEAVE = range(5)  # orders
 
 
 class SwitchedAdagrad:
@@ -74,9 +79,10 @@ class Obedience:
 
     tags = (ORDER,)
 
-    def __init__(self, endpoint: Endpoint, rule: SwitchedAdagrad):
+    def __init__(self, endpoint: Endpoint, rule: SwitchedAdagrad, raw: Raw):
         self._endpoint = endpoint
         self._rule = rule
+        self._raw = raw
         self.finished = False
 
     def work(self) -> float:
@@ -91,14 +97,17 @@ class Obedience:
         self.finished = order[0] == LEAVE
         said = np.array([time.process_time(), time.monotonic()])
         self._endpoint.wait_all([self._endpoint.send(said, envelope.source, ANSWER)], TIMEOUT, "an answer to be taken")
+        if order[0] == TAKE:
+            self._raw.take()
 
 
 class Bench:
     """The client's rank: `size` parameters on shards that serve already. Local."""
 
-    def __init__(self, endpoint: Endpoint, client: Client, placement: Placement, narrow: bool):
+    def __init__(self, endpoint: Endpoint, client: Client, raw: Raw, placement: Placement, narrow: bool):
         self._endpoint = endpoint
         self._client = client
+        self._raw = raw
         self._shards = range(1, 1 + len(placement))
         self._counts = np.zeros(len(placement), np.int64)
         self._parameters, self._gradient, self._squares, self._other = np.ones((4, placement.size), DTYPE)
@@ -131,6 +140,13 @@ class Bench:
                 self._client.wait_push(push)
         return time.perf_counter() - began
 
+    def raw_get(self) -> float:
+        return latency.seconds_of(self._raw.get)
+
+    def raw_send(self) -> float:
+        self.order(TAKE)
+        return latency.seconds_of(self._raw.send)
+
     def copy(self) -> float:
         return latency.seconds_of(lambda: np.copyto(self._other, self._gradient))
 
@@ -150,9 +166,11 @@ class Bench:
     def _turn(self, calls: int) -> dict[str, list[float]]:
         """Everything `calls` times."""
         seconds = {"copy": [self.copy() for _ in range(calls)], "adagrad": [self.kernel() for _ in range(calls)]}
+        seconds["raw get"] = [self.raw_get() for _ in range(calls)]
         seconds["fetch"] = [self.fetch() for _ in range(calls)]
         if self._held is not None:
             seconds["fetch as held"] = [self.fetch(self._held) for _ in range(calls)]
+        seconds["raw send"] = [self.raw_send() for _ in range(calls)]
         for name, order in (("push", KEEP), ("push + adagrad", APPLY)):
             self.order(order)
             seconds[name] = [self.push() for _ in range(calls)]
@@ -178,22 +196,29 @@ class Bench:
 def hold(endpoint: Endpoint, placement: Placement, settings: Server) -> None:
     """A shard's rank: serve until the measurement lets us go. Collective over the endpoint, with `use`."""
     interval, rule = placement.intervals[endpoint.rank - 1], SwitchedAdagrad()
-    window = endpoint.window(Shard.window_bytes(interval, DTYPE, settings))
+    window, raw = endpoint.window(Shard.window_bytes(interval, DTYPE, settings)), Raw(travelling(placement, settings))
     shard = Shard(interval, np.zeros(interval.size, DTYPE), rule, window, settings)
-    serve(endpoint, [Service(endpoint, shard, TIMEOUT, settings), Obedience(endpoint, rule)])
+    serve(endpoint, [Service(endpoint, shard, TIMEOUT, settings), Obedience(endpoint, rule, raw)])
     window.free()
+    raw.free()
+
+
+def travelling(placement: Placement, settings: Server) -> list[int]:
+    """Bytes of each shard in a fetch, and in a push."""
+    return [interval.size * wire_dtype(settings.push_wire, DTYPE).itemsize for interval in placement.intervals]
 
 
 @contextlib.contextmanager
 def use(endpoint: Endpoint, placement: Placement, settings: Server) -> Iterator[Bench]:
     """The client's rank: the shards at work. Collective over the endpoint, with `hold`."""
-    window = endpoint.window(0)
+    window, raw = endpoint.window(0), Raw(travelling(placement, settings))
     client = Client(endpoint, window, placement, list(range(1, 1 + len(placement))), DTYPE, TIMEOUT, settings, number=0)
-    bench = Bench(endpoint, client, placement, narrow=settings.fetch_wire == "bfloat16")
+    bench = Bench(endpoint, client, raw, placement, narrow=settings.fetch_wire == "bfloat16")
     bench.order(TELL)  # once they answer, they hold their parameters
     yield bench
     bench.order(LEAVE)
     window.free()
+    raw.free()
 
 
 def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
@@ -220,6 +245,8 @@ def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
     return {
         "fetch_ms": ms["fetch"],
         "fetch_held_ms": ms.get("fetch as held"),
+        "raw_get_ms": ms["raw get"],
+        "raw_send_ms": ms["raw send"],
         "push_ms": ms["push + adagrad"],
         "send_ms": ms["push"],
         "kernel_ms": ms["adagrad"],

@@ -76,9 +76,10 @@ def test_server(shards, wire):
     arguments = ["--params", "5001", "--shards", str(shards), "--wire", wire, "--repetitions", "2", "--idle", "0.1"]
     facts, table = told("server", *arguments, ranks=shards + 1)
     assert (facts["params"], facts["shards"], facts["wire"]) == (5001, shards, wire)
-    ways = ["copy", "adagrad", "fetch", *(["fetch as held"] if wire == "bfloat16" else []), "push", "push + adagrad"]
+    held = ["fetch as held"] if wire == "bfloat16" else []
+    ways = ["copy", "adagrad", "raw get", "fetch", *held, "raw send", "push", "push + adagrad"]
     require_table(facts, table, ways, [4096, 20004])
-    times = ["fetch_ms", "push_ms", "send_ms", "kernel_ms", "copy_ms", "push_wait_ms"]
+    times = ["fetch_ms", "push_ms", "send_ms", "kernel_ms", "copy_ms", "push_wait_ms", "raw_get_ms", "raw_send_ms"]
     require_numbers(facts, *times, "fetch_ratio", "push_ratio", "idle_cpu")
     assert (facts["fetch_held_ms"] is None) == (wire == "float32")
     assert math.isclose(facts["fetch_ratio"], facts["copy_ms"] / facts["fetch_ms"])
@@ -97,6 +98,13 @@ def test_downpour(wire):
     assert facts["fetching_ms"] > 0 and facts["pushing_ms"] > 0
     assert math.isclose(facts["efficiency"], facts["examples_per_s"] / facts["alone_examples_per_s"])
     assert len(table) == 2 + 2
+
+
+def test_idle():
+    facts, _ = told("idle", "--seconds", "0.3", "--repetitions", "2", ranks=3)
+    require_numbers(facts, "coordinator_cpu", "shard_cpu")
+    # They sleep most of the time; and they look for messages now and then.
+    assert 0 < facts["coordinator_cpu"] < 80 and 0 < facts["shard_cpu"] < 80
 
 
 NETWORK = """
