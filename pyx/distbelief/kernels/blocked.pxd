@@ -45,7 +45,8 @@ cdef enum:
 
 cdef inline void row_product(const real *w, const real *b, real *c, Py_ssize_t rows, Py_ssize_t columns,
                              Py_ssize_t inner) noexcept nogil:
-    """C[rows, columns] = W[rows, inner] B[inner, columns]: forward. With AVX-512 OpenBLAS's is slower, MKL's is not."""
+    """C[rows, columns] = W[rows, inner] B[inner, columns]: forward. With AVX-512 OpenBLAS's is slower; MKL's is on
+    other processors than Intel's."""
     if FAST_ROWS(scipys) and rows * inner >= LARGE and columns <= NARROW:
         if real is float:
             _rows_float(w, b, c, rows, columns, inner)
