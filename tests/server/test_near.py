@@ -8,7 +8,8 @@ from distbelief.comm.sim import Cluster
 from distbelief.comm.sim.window import SimWindow
 from distbelief.kernels import narrow, widen
 from distbelief.optim import FixedRate
-from distbelief.server import Client, Placement, Server
+from distbelief.server import Client, Placement, Server, pieces
+from distbelief.server import client as client_module
 from distbelief.server.exposed import MARK, Exposed
 from distbelief.server.fetch import Reader
 from distbelief.server.messages import RECORD
@@ -49,6 +50,32 @@ def test_nothing_is_asked_for_and_the_numbers_are_the_same(monkeypatch, wire, he
     )
     np.testing.assert_array_equal(parameters, values)  # nobody has written to the shards' own
     assert not asked
+
+
+def test_pieces_side_by_side_are_installed_at_once(monkeypatch):
+    monkeypatch.setattr(pieces, "MOST", 3)
+    at_once, renew = [], client_module.renew
+    monkeypatch.setattr(
+        client_module, "renew", lambda values, *rest: at_once.append(values.size) or renew(values, *rest)
+    )
+    values = np.arange(20.0)
+
+    def program(client, endpoint):
+        here = np.zeros(20)
+        fetch(client, here)
+        np.testing.assert_array_equal(here, values)
+        assert at_once == [10, 10]
+        at_once.clear()
+        fetch(client, here, np.ones(20), rate=1.0)
+        np.testing.assert_array_equal(here, values - 1)
+        assert len(at_once) == len(client.pieces) == 8
+        fetching = client.fetch()
+        at_once.clear()
+        assert client.install(fetching, here, numbers=[1, 2, 5], wait=False) == [1, 2, 5]
+        assert at_once == [client.pieces[1].size + client.pieces[2].size, client.pieces[5].size]
+        client.counts(fetching)
+
+    run(program, values=values, rule=FixedRate(rate=1.0), shards=2, clients=1, pushes=0)
 
 
 def test_what_waits_for_all_keeps_what_was_there():

@@ -141,7 +141,7 @@ class Client:
             installed = self._read_straight(fetch, wanted, parameters, wait)
         for number in fetch.missing_among(wanted):
             if (near := fetch.near(number)) is not None:
-                self._install_near(fetch, near, number, parameters, accrued, rate)
+                self._install_near(fetch, near, [number], parameters, accrued, rate)
                 installed.append(number)
                 continue
             if wait:
@@ -284,28 +284,34 @@ class Client:
         read = [
             number
             for number in wanted
-            if not fetch.asked_for(number) and self._reader.straight(number, parameters.dtype, wait)
+            if fetch.near(number)
+            or (not fetch.asked_for(number) and self._reader.straight(number, parameters.dtype, wait))
         ]
         for run in side_by_side(self.pieces, read):
-            first, last = self.pieces[run[0]], self.pieces[run[-1]]
-            into = parameters[first.offset : last.offset + last.size]
-            self.seconds_fetching += fetch.read(run, into, self._timeout)
+            if (near := fetch.near(run[0])) is not None:
+                self._install_near(fetch, near, run, parameters, None, 0.0)
+            else:
+                self.seconds_fetching += fetch.read(run, self._place(run, parameters), self._timeout)
         return read
 
     def _install(self, fetch: Fetch, number: int, parameters, accrued, rate: float) -> None:
         """Install a piece that is there."""
         values, mark = fetch.take(number)
-        self._renew(number, values, parameters, self._lacking(number, mark, accrued, rate), rate)
+        lacking = self._lacking(number, mark, accrued, rate)
+        self._renew(values, self._place([number], parameters), lacking, rate)
         self._reader.give_back(values)
 
-    def _install_near(self, fetch: Fetch, near: Near, number: int, parameters, accrued, rate: float) -> None:
-        """Install a piece from where it is; once more, if meanwhile the shard was about to apply one of our pushes."""
+    def _install_near(self, fetch: Fetch, near: Near, run: list[int], parameters, accrued, rate: float) -> None:
+        """Install pieces that lie side by side from where they are; several only where nothing can be lacking.
+
+        One is installed once more if meanwhile the shard was about to apply it from one of our pushes.
+        """
         began = self._endpoint.clock()
-        piece, client, own = self.pieces[number], self._number or 0, self._own_marks(number) if rate else []
-        values = near.values(piece.start, piece.stop)
+        number, client, own = run[0], self._number or 0, self._own_marks(run[0]) if rate else []
+        values, here = near.values(self.pieces[number].start, self.pieces[run[-1]].stop), self._place(run, parameters)
         while True:
             mark = near.applied(client) if own else 0
-            self._renew(number, values, parameters, self._lacking(number, mark, accrued, rate), rate)
+            self._renew(values, here, self._lacking(number, mark, accrued, rate), rate)
             if not own or not near.torn(client, mark, own):
                 break
             if self._endpoint.clock() - began > self._timeout:
@@ -314,8 +320,13 @@ class Client:
                     "through with an update"
                 )
             self._endpoint.wait_message(PAUSE, tag=NOTHING)  # it only lets time pass
-        fetch.took(number, values.nbytes)
+        fetch.took(run, values.nbytes)
         self.seconds_fetching += self._endpoint.clock() - began
+
+    def _place(self, run: list[int], vector: np.ndarray) -> np.ndarray:
+        """Of a vector of ours, the pieces of `run`, which lie side by side: a view."""
+        first, last = self.pieces[run[0]], self.pieces[run[-1]]
+        return vector[first.offset : last.offset + last.size]
 
     def _lacking(self, number: int, mark: int, accrued: np.ndarray | None, rate: float) -> list[np.ndarray]:
         """Of a piece, the gradients of ours that its values, which stand for `mark`, do not hold."""
@@ -325,9 +336,8 @@ class Client:
         lacking = [piece.of(push.gradient) for push in self._pushes if not 0 < push.marks[number] <= mark]
         return lacking + ([] if accrued is None else [piece.of(accrued)])
 
-    def _renew(self, number: int, values: np.ndarray, parameters: np.ndarray, lacking: list, rate: float) -> None:
-        """A piece of `parameters` = values - rate * the sum of `lacking`."""
-        here = self.pieces[number].of(parameters)
+    def _renew(self, values: np.ndarray, here: np.ndarray, lacking: list[np.ndarray], rate: float) -> None:
+        """Parameters `here` = values - rate * the sum of `lacking`."""
         if here.dtype == held.BFLOAT16:
             held.install(values, lacking, rate, here)
             return

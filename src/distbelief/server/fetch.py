@@ -173,9 +173,10 @@ class Fetch:
         """The shard of a missing piece, if its memory lies here, and nobody has asked for the piece."""
         return None if number in self._asked else self._reader.near(number)
 
-    def took(self, number: int, nbytes: int) -> None:
-        """A piece has been read where it is."""
-        del self.missing[number]
+    def took(self, numbers: Sequence[int], nbytes: int) -> None:
+        """Pieces have been read where they are."""
+        for number in numbers:
+            del self.missing[number]
         self._reader.bytes += nbytes
 
     def shard_of(self, number: int) -> str:
