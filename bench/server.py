@@ -10,6 +10,7 @@ raw get         MPI's own Rget of as many bytes as travel in a fetch, and Wait
 raw send        MPI's own Isend of as many bytes as travel in a push, until 8 bytes that say so have come back
 push            a gradient, until every shard has received it and said so; no rule is applied
 push + adagrad  the same, and every shard has applied Adagrad before it says so
+float32 fetch, float32 push: fetch and push + adagrad of a second server, in float32 (only with --wire bfloat16)
 
 The real Shard, Service and Client take turns with the two that stand beside them, so that all see the same moods of
 the machine. GB/s count the float32 parameters once, whatever the wire makes of them. Then the client leaves the
@@ -17,15 +18,17 @@ shards alone, twice for `--idle` seconds: once to see what they cost, once with 
 them asleep.
 
 The last line is JSON. Medians for all parameters, in milliseconds: `fetch_ms`, `push_ms` (Adagrad applied), `send_ms`
-(not applied), `kernel_ms`, `copy_ms`, `raw_get_ms`, `raw_send_ms`; `fetch_held_ms`: of a replica that holds bfloat16,
-or null. `fetch_ratio`: copy_ms / fetch_ms. `push_ratio`: push_ms / (kernel_ms + copy_ms). `idle_cpu`: percent of a core
-that an idle shard takes, of several the largest (bench/idle.py has the coordinator's). `push_wait_ms`: the p99 of the
-time from the start of a small push at idle shards until the last has answered; the client does not sleep meanwhile, so
-nearly all of it is the shards waking up.
+(not applied), `kernel_ms`, `copy_ms`, `raw_get_ms`, `raw_send_ms`; or null: `fetch_held_ms`, of a replica that holds
+bfloat16, `float32_fetch_ms` and `float32_push_ms`, of the second server. `fetch_ratio`: copy_ms / fetch_ms.
+`push_ratio`: push_ms / (kernel_ms + copy_ms). `idle_cpu`: percent of a core that an idle shard takes, of several the
+largest (bench/idle.py has the coordinator's). `push_wait_ms`: the p99 of the time from the start of a small push at
+idle shards until the last has answered; the client does not sleep meanwhile, so nearly all of it is the shards waking
+up.
 """
 
 import argparse
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -50,7 +53,7 @@ TURN_PARAMETERS, TURN_CALLS = 1 << 20, 50  # a turn is as many calls as go throu
 NAP = (0.010, 0.020)  # seconds between pushes that are to meet idle shards, which sleep longest by then
 TIMEOUT = 60.0
 ORDER, ANSWER = 101, 102  # tags, besides the server's
-APPLY, KEEP, TELL, TAKE, LEAVE = range(5)  # orders
+APPLY, KEEP, TELL, TAKE, LEAVE, GO_ON = range(6)  # orders
 
 
 class SwitchedAdagrad:
@@ -79,11 +82,11 @@ class Obedience:
 
     tags = (ORDER,)
 
-    def __init__(self, endpoint: Endpoint, rule: SwitchedAdagrad, raw: Raw):
+    def __init__(self, endpoint: Endpoint, rule: SwitchedAdagrad, raw: Raw | None):
         self._endpoint = endpoint
         self._rule = rule
         self._raw = raw
-        self.finished = False
+        self.finished = self.leaves = False
 
     def work(self) -> float:
         return TIMEOUT
@@ -94,7 +97,7 @@ class Obedience:
         self._endpoint.wait_all([self._endpoint.receive(order, envelope.source, ORDER)], TIMEOUT, "an order")
         if order[0] in (APPLY, KEEP):
             self._rule.on = order[0] == APPLY
-        self.finished = order[0] == LEAVE
+        self.finished, self.leaves = order[0] in (LEAVE, GO_ON), order[0] == LEAVE
         said = np.array([time.process_time(), time.monotonic()])
         self._endpoint.wait_all([self._endpoint.send(said, envelope.source, ANSWER)], TIMEOUT, "an answer to be taken")
         if order[0] == TAKE:
@@ -104,7 +107,7 @@ class Obedience:
 class Bench:
     """The client's rank: `size` parameters on shards that serve already. Local."""
 
-    def __init__(self, endpoint: Endpoint, client: Client, raw: Raw, placement: Placement, narrow: bool):
+    def __init__(self, endpoint: Endpoint, client: Client, raw: Raw | None, placement: Placement, narrow: bool):
         self._endpoint = endpoint
         self._client = client
         self._raw = raw
@@ -153,18 +156,14 @@ class Bench:
     def kernel(self) -> float:
         return latency.seconds_of(lambda: adagrad(self._parameters, self._gradient, self._squares, RATE))
 
-    def table(self, repetitions: int) -> dict[str, dict]:
-        """The lines of one size, by what they measure."""
-        calls = min(max(TURN_PARAMETERS // self._gradient.size, 1), TURN_CALLS)
-        self._turn(1)  # whatever is done once only, is done
-        seconds = self._turn(calls)
-        for _ in range(repetitions - 1):
-            for name, times in self._turn(calls).items():
-                seconds[name] += times
-        return {name: latency.summary(name, self._gradient.nbytes, times) for name, times in seconds.items()}
+    def second(self, calls: int) -> dict[str, list[float]]:
+        """What a second server is measured for, `calls` times."""
+        fetches = [self.fetch() for _ in range(calls)]
+        self.order(APPLY)
+        return {"float32 fetch": fetches, "float32 push": [self.push() for _ in range(calls)]}
 
-    def _turn(self, calls: int) -> dict[str, list[float]]:
-        """Everything `calls` times."""
+    def turn(self, calls: int) -> dict[str, list[float]]:
+        """Everything else `calls` times."""
         seconds = {"copy": [self.copy() for _ in range(calls)], "adagrad": [self.kernel() for _ in range(calls)]}
         seconds["raw get"] = [self.raw_get() for _ in range(calls)]
         seconds["fetch"] = [self.fetch() for _ in range(calls)]
@@ -193,13 +192,42 @@ class Bench:
         return waits
 
 
-def hold(endpoint: Endpoint, placement: Placement, settings: Server) -> None:
-    """A shard's rank: serve until the measurement lets us go. Collective over the endpoint, with `use`."""
-    interval, rule = placement.intervals[endpoint.rank - 1], SwitchedAdagrad()
-    window, raw = endpoint.window(Shard.window_bytes(interval, DTYPE, settings)), Raw(travelling(placement, settings))
-    shard = Shard(interval, np.zeros(interval.size, DTYPE), rule, window, settings)
-    serve(endpoint, [Service(endpoint, shard, TIMEOUT, settings), Obedience(endpoint, rule, raw)])
-    window.free()
+def table(benches: list[Bench], size: int, repetitions: int) -> dict[str, dict]:
+    """The lines of one size, by what they measure."""
+
+    def turn(calls: int) -> dict[str, list[float]]:
+        seconds = benches[0].turn(calls)
+        for bench in benches[1:]:
+            benches[0].order(GO_ON)
+            seconds |= bench.second(calls)
+            bench.order(GO_ON)
+        return seconds
+
+    calls = min(max(TURN_PARAMETERS // size, 1), TURN_CALLS)
+    turn(1)  # whatever is done once only, is done
+    seconds = turn(calls)
+    for _ in range(repetitions - 1):
+        for name, times in turn(calls).items():
+            seconds[name] += times
+    return {name: latency.summary(name, size * DTYPE.itemsize, times) for name, times in seconds.items()}
+
+
+def hold(endpoints: list[Endpoint], placement: Placement, servers: list[Server]) -> None:
+    """A shard's rank: serve until the measurement lets us go, each server in turn. Collective, with `use`."""
+    interval, raw = placement.intervals[endpoints[0].rank - 1], Raw(travelling(placement, servers[0]))
+    windows, parts = [], []
+    for endpoint, settings in zip(endpoints, servers, strict=True):
+        window, rule = endpoint.window(Shard.window_bytes(interval, DTYPE, settings)), SwitchedAdagrad()
+        shard = Shard(interval, np.zeros(interval.size, DTYPE), rule, window, settings)
+        windows.append(window)
+        parts.append((Service(endpoint, shard, TIMEOUT, settings), Obedience(endpoint, rule, raw)))
+    for endpoint, (service, obedience) in itertools.cycle(zip(endpoints, parts, strict=True)):
+        obedience.finished = False
+        serve(endpoint, [service, obedience])
+        if obedience.leaves:
+            break
+    for window in windows:
+        window.free()
     raw.free()
 
 
@@ -209,35 +237,42 @@ def travelling(placement: Placement, settings: Server) -> list[int]:
 
 
 @contextlib.contextmanager
-def use(endpoint: Endpoint, placement: Placement, settings: Server) -> Iterator[Bench]:
-    """The client's rank: the shards at work. Collective over the endpoint, with `hold`."""
-    window, raw = endpoint.window(0), Raw(travelling(placement, settings))
-    client = Client(endpoint, window, placement, list(range(1, 1 + len(placement))), DTYPE, TIMEOUT, settings, number=0)
-    bench = Bench(endpoint, client, raw, placement, narrow=settings.fetch_wire == "bfloat16")
-    bench.order(TELL)  # once they answer, they hold their parameters
-    yield bench
-    bench.order(LEAVE)
-    window.free()
+def use(endpoints: list[Endpoint], placement: Placement, servers: list[Server]) -> Iterator[list[Bench]]:
+    """The client's rank: the shards at work, for the first of the servers. Collective, with `hold`."""
+    raw, ranks = Raw(travelling(placement, servers[0])), list(range(1, 1 + len(placement)))
+    windows, benches = [], []
+    for endpoint, settings in zip(endpoints, servers, strict=True):
+        windows.append(endpoint.window(0))
+        client = Client(endpoint, windows[-1], placement, ranks, DTYPE, TIMEOUT, settings, number=0)
+        benches.append(Bench(endpoint, client, raw, placement, narrow=settings.fetch_wire == "bfloat16"))
+    benches[0].order(TELL)  # once they answer, they hold their parameters
+    yield benches
+    benches[0].order(LEAVE)
+    for window in windows:
+        window.free()
     raw.free()
 
 
 def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
     wire = "native" if arguments.wire == "float32" else arguments.wire
-    settings = Server(shards=arguments.shards, fetch_wire=wire, push_wire=wire)
+    servers = [Server(shards=arguments.shards, fetch_wire=wire, push_wire=wire)]
+    if wire != "native":
+        servers.append(Server(shards=arguments.shards))
+    endpoints = [endpoint.split(0, endpoint.rank) for _ in servers]
     smallest = max(arguments.shards, min(SMALLEST, arguments.params))
     placements = [Placement(size, arguments.shards) for size in latency.sizes(smallest, arguments.params, 16)]
     if endpoint.rank > 0:
         for placement in [*placements, placements[0]]:
-            hold(endpoint, placement, settings)
+            hold(endpoints, placement, servers)
         return None
     print(latency.HEADINGS)
     results = []
     for placement in placements:
-        with use(endpoint, placement, settings) as bench:
-            rows = bench.table(arguments.repetitions)
+        with use(endpoints, placement, servers) as benches:
+            rows = table(benches, placement.size, arguments.repetitions)
         print(*map(latency.line, rows.values()), "", sep="\n", flush=True)
         results += rows.values()
-    with use(endpoint, placements[0], settings) as bench:
+    with use(endpoints, placements[0], servers) as (bench, *_):
         idle_cpu, waits = bench.idle_cpu(arguments.idle), bench.push_waits(arguments.idle)
     push_wait_ms = 1e3 * float(np.percentile(waits, 99))
     print(f"an idle shard takes {idle_cpu:.1f}% of a core; a push that finds it idle waits {push_wait_ms:.2f} ms (p99)")
@@ -245,6 +280,8 @@ def measure(endpoint: Endpoint, arguments: argparse.Namespace) -> dict | None:
     return {
         "fetch_ms": ms["fetch"],
         "fetch_held_ms": ms.get("fetch as held"),
+        "float32_fetch_ms": ms.get("float32 fetch"),
+        "float32_push_ms": ms.get("float32 push"),
         "raw_get_ms": ms["raw get"],
         "raw_send_ms": ms["raw send"],
         "push_ms": ms["push + adagrad"],

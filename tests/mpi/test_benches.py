@@ -77,11 +77,13 @@ def test_server(shards, wire):
     facts, table = told("server", *arguments, ranks=shards + 1)
     assert (facts["params"], facts["shards"], facts["wire"]) == (5001, shards, wire)
     held = ["fetch as held"] if wire == "bfloat16" else []
-    ways = ["copy", "adagrad", "raw get", "fetch", *held, "raw send", "push", "push + adagrad"]
+    second = ["float32 fetch", "float32 push"] if wire == "bfloat16" else []
+    ways = ["copy", "adagrad", "raw get", "fetch", *held, "raw send", "push", "push + adagrad", *second]
     require_table(facts, table, ways, [4096, 20004])
     times = ["fetch_ms", "push_ms", "send_ms", "kernel_ms", "copy_ms", "push_wait_ms", "raw_get_ms", "raw_send_ms"]
     require_numbers(facts, *times, "fetch_ratio", "push_ratio", "idle_cpu")
-    assert (facts["fetch_held_ms"] is None) == (wire == "float32")
+    for key in ("fetch_held_ms", "float32_fetch_ms", "float32_push_ms"):
+        assert (facts[key] is None) == (wire == "float32")
     assert math.isclose(facts["fetch_ratio"], facts["copy_ms"] / facts["fetch_ms"])
     assert math.isclose(facts["push_ratio"], facts["push_ms"] / (facts["kernel_ms"] + facts["copy_ms"]))
     assert facts["idle_cpu"] < 200
