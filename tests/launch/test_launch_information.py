@@ -34,6 +34,7 @@ def test_blas_and_mpi(facts):
 
 def test_cpu_and_threads(facts):
     assert facts["CPU"] and facts["CPU features"]
+    assert facts["bfloat16"].split()[:2] in (["by", "AMX,"], ["by", "AVX512-BF16,"], ["by", "MKL"], ["widened", "to"])
     assert f"{len(os.sched_getaffinity(0))} cores" in facts["threads"]
     assert f"kernels use {used_threads()} (run.threads)" in facts["threads"]
     assert "OPENBLAS_NUM_THREADS=3" in facts["threads"] and "MKL_NUM_THREADS=unset" in facts["threads"]

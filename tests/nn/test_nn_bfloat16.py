@@ -162,6 +162,22 @@ def test_a_network_learns_digits_as_well_as_in_float32(digits):
     assert abs(right["bfloat16"] - right["float32"]) <= 0.01
 
 
+def test_who_multiplies_is_told(monkeypatch):
+    from distbelief.processor import cpu
+
+    module = sys.modules[prepare.__module__]
+    monkeypatch.setattr(cpu, "features", lambda: {"avx512_bf16"})
+    for has, library, words in [
+        ("amx", None, "by AMX, in kernels of ours"),
+        ("avx512", None, "by AVX512-BF16, in kernels of ours"),
+        (None, SimpleNamespace(cblas_gemm_bf16bf16f32=None), "by MKL"),
+        (None, None, "widened to float32: MKL is not installed (the extra distbelief[mkl])"),
+    ]:
+        monkeypatch.setattr(module, "kernels16", lambda *wanted, has=has: has)
+        monkeypatch.setattr(mkl, "library", lambda library=library: library)
+        assert module.bfloat16() == words
+
+
 def test_what_is_lacking_is_said_in_one_line(monkeypatch):
     from distbelief.processor import cpu
 

@@ -36,14 +36,20 @@ def use_gemm16(size_t address=0):
     gemm16 = <gemm16_pointer><uintptr_t>address
 
 
-def use_kernels16(*wanted: str):
-    """Compute bfloat16 products in kernels of our own, by the first of the `wanted` ways that CPU and system have.
+def kernels16(*wanted: str):
+    """The first of the `wanted` ways to multiply bfloat16 that CPU and system have; None if none of them.
 
-    "amx": its tiles; "avx512": AVX512-BF16. Returns which it is, or None: then, and if none is wanted, by others.
+    "amx": its tiles; "avx512": AVX512-BF16.
+    """
+    return next((name for name in wanted if multiply16_permitted(_WAYS[name])), None)
+
+
+def use_kernels16(*wanted: str):
+    """Compute bfloat16 products in kernels of our own, by the way that `kernels16` names.
+
+    Returns which it is, or None: then, and if none is wanted, they are computed by others.
     """
     global way16
-    way16 = BY_NOTHING
-    for name in wanted:
-        if multiply16_permitted(_WAYS[name]):
-            way16 = _WAYS[name]
-            return name
+    name = kernels16(*wanted)
+    way16 = BY_NOTHING if name is None else _WAYS[name]
+    return name

@@ -6,7 +6,7 @@ releases the GIL.
 
 from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
-from distbelief.kernels.blas import use_gemm16, use_kernels16, use_sgemm
+from distbelief.kernels.blas import kernels16, use_gemm16, use_kernels16, use_sgemm
 from distbelief.kernels.convolution import convolution_backward, convolution_forward, convolution_scratch
 from distbelief.kernels.dense import ACTIVATIONS, dense_backward, dense_forward, product
 from distbelief.kernels.dense_bfloat16 import dense_bfloat16_backward, dense_bfloat16_forward, dense_bfloat16_scratch
@@ -48,6 +48,7 @@ __all__ = [
     "dense_forward",
     "gather_columns",
     "gram",
+    "kernels16",
     "l2_penalty",
     "local_backward",
     "local_backward_to_weights",

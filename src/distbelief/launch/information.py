@@ -8,6 +8,7 @@ import distbelief
 from distbelief.kernels import used_threads
 from distbelief.launch.world import promised_size, world
 from distbelief.processor import cpu, mkl
+from distbelief.processor.prepare import bfloat16
 
 _PACKAGES = ("numpy", "scipy", "mpi4py", "msgspec", "greenlet", "safetensors", "threadpoolctl")
 _FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve")
@@ -19,7 +20,7 @@ def information() -> list[str]:
     lines = [("distbelief", distbelief.__version__), ("python", platform.python_version())]
     lines += [(name, importlib.metadata.version(name)) for name in _PACKAGES]
     lines += [("BLAS", _blas()), ("MPI", _mpi()), ("CPU", cpu.name()), ("CPU features", _cpu_features())]
-    lines.append(("threads", _threads()))
+    lines += [("bfloat16", bfloat16()), ("threads", _threads())]
     return [f"{what:<13} {value}" for what, value in lines]
 
 

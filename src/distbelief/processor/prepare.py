@@ -4,7 +4,7 @@ from typing import Literal
 
 from threadpoolctl import ThreadpoolController
 
-from distbelief.kernels import use_gemm16, use_kernels16, use_sgemm, use_threads
+from distbelief.kernels import kernels16, use_gemm16, use_kernels16, use_sgemm, use_threads
 from distbelief.processor import cpu, mkl
 
 Blas = Literal["scipy", "mkl"]
@@ -13,6 +13,7 @@ Blas = Literal["scipy", "mkl"]
 _BFLOAT16 = ("amx_bf16", "avx512_bf16")
 # How our own kernels use them, the faster first.
 OURS = ("amx", "avx512")
+_NAMES = {"amx": "AMX", "avx512": "AVX512-BF16"}
 _PRODUCT = "cblas_gemm_bf16bf16f32"
 
 
@@ -37,6 +38,15 @@ def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> s
     return (
         lack and f"bfloat16: {lack}; its numbers are widened and multiplied in float32, no faster than float32 itself"
     )
+
+
+def bfloat16() -> str:
+    """How products of bfloat16 would be computed in this process, in words. Local."""
+    ours = kernels16(*OURS)
+    if ours is not None:
+        return f"by {_NAMES[ours]}, in kernels of ours"
+    lack = _lack_of_bfloat16()
+    return "by MKL" if lack is None else f"widened to float32: {lack}"
 
 
 def _lack_of_bfloat16() -> str | None:
