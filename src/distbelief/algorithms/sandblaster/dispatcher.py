@@ -22,10 +22,11 @@ from distbelief.algorithms.sandblaster.messages import (
     WORK,
     WORK_RECORD,
 )
+from distbelief.algorithms.sandblaster.outbox import Outbox
 from distbelief.algorithms.sandblaster.patience import Patience
 from distbelief.algorithms.sandblaster.portions import Portions
 from distbelief.algorithms.sandblaster.space import ShardedSpace
-from distbelief.comm.endpoint import Endpoint, Envelope, Request
+from distbelief.comm.endpoint import Endpoint, Envelope
 from distbelief.server.messages import record
 from distbelief.server.staging import HELD, HELD_RECORD
 
@@ -81,7 +82,7 @@ class Dispatcher:
         self._next_shipment = 0
         self._told = np.zeros(len(replicas), RESULT_RECORD)  # the latest of each replica
         self._calling: set[int] = set()  # replicas that are to say that they are there
-        self._sending: list[Request] = []
+        self._outbox = Outbox(endpoint, replicas, WORK)
 
     def evaluate(self, portions: Portions, batch: Sequence[int], point: int) -> tuple[float, Accounts]:
         """Have every portion of `batch` computed once: the sum of its gradients is added to GRADIENT on the shards.
@@ -177,6 +178,7 @@ class Dispatcher:
         """A replica is done with a portion, or tells that it lives."""
         now, replica = self._endpoint.clock(), int(said["replica"])
         self._told[replica] = said
+        self._outbox.hear(replica)
         self._calling.discard(replica)
         returned = self._patience.hear(replica, now)
         if said["kind"] == DONE:
@@ -256,5 +258,4 @@ class Dispatcher:
         said = record(
             WORK_RECORD, kind=kind, portion=portion, evaluation=evaluation, point=self._point, shipment=shipment
         )
-        self._sending = [request for request in self._sending if not request.done()]
-        self._sending.append(self._endpoint.send(said, self._replicas[replica], WORK))
+        self._outbox.tell(replica, said)
