@@ -54,6 +54,9 @@ def renew(const wire[::1] values, real[::1] out, const real[::1] gradient=None, 
         elif wire is unsigned_short and real is float and STREAMS_WIDE and g == NULL:
             stream_wide(&out[0], &values[0], size)
             streamed()
+        elif wire is real and g == NULL:
+            stream(&out[0], &values[0], size * sizeof(real))
+            streamed()
         else:
             while first < size:
                 n = min(<Py_ssize_t>BLOCK, size - first)
