@@ -104,6 +104,8 @@ class Done:
     accounts: list
     seconds: list[float]
     cluster: Cluster
+    complete: bool = False
+    """Whether all replicas answered at the end."""
 
 
 def run(
@@ -171,7 +173,7 @@ def run(
             done.gradients.append(np.concatenate([kept[s][GRADIENT].copy() for s in range(shards)]))
             done.accounts.append(coordinator.accounts)
         done.scores.append(coordinator.score())
-        coordinator.dismiss(failed=False)
+        done.complete = coordinator.dismiss(failed=False)
 
     for replica, at in (kills or {}).items():
         done.cluster.kill(roles.replicas[replica], at)

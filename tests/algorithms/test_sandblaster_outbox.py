@@ -1,8 +1,10 @@
 """A replica that says nothing is not told more than the transport has room for."""
 
 import numpy as np
+from algorithms.sandblaster_cluster import Table, run
 
 from distbelief.algorithms.sandblaster.outbox import UNHEARD, Outbox
+from distbelief.algorithms.sandblaster.settings import Sharing
 from distbelief.comm.sim import Cluster
 
 TAG = 5
@@ -40,3 +42,12 @@ def test_messages_wait_for_a_silent_replica_alone_and_come_in_order():
     _, silent, other = Cluster(3).run(program)
     assert other == [3 * UNHEARD]
     assert silent == [UNHEARD, 2 * UNHEARD, 3 * UNHEARD]
+
+
+def test_a_replica_that_never_gets_a_portion_done_is_told_of_all():
+    """Others are through with whatever it has begun, so it has nothing to report."""
+    table, speeds = Table(200, 8, 10), {2: 1e-4}
+    done = run(shards=1, replicas=2, sharing=Sharing(portion=20), table=table, evaluations=30, flops=1e7, speeds=speeds)
+    assert done.complete
+    assert sum(accounts.portions[1] for accounts in done.accounts[1:]) == 0
+    assert sum(accounts.backups_issued for accounts in done.accounts) > UNHEARD

@@ -1,4 +1,4 @@
-"""The endpoint on MPI: messages by Isend and Irecv, windows by Win.Allocate and Rget. The only importer of mpi4py.
+"""The endpoint on MPI: messages by Isend and Irecv, windows by Rget, shared within a node. The only importer of mpi4py.
 
 Importing this module initialises MPI. The communicator is duplicated, so our tags meet nobody else's.
 """

@@ -9,7 +9,9 @@ from distbelief.comm.endpoint import Endpoint, Request
 
 # Messages to a replica since it was heard of last. The transport keeps what nobody takes: within a node MPICH has room
 # for 64 from one rank to all others, and after that nobody hears of it any more.
-UNHEARD = 24
+UNHEARD = 12
+# A replica that takes its messages, and has nothing else to say, says that it lives after so many.
+ANSWERED = 4
 
 
 class Outbox:

@@ -23,6 +23,7 @@ from distbelief.algorithms.sandblaster.messages import (
     WORK,
     WORK_RECORD,
 )
+from distbelief.algorithms.sandblaster.outbox import ANSWERED
 from distbelief.algorithms.sandblaster.worker import Task, Worker
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Envelope, Request
 from distbelief.server.messages import record
@@ -64,6 +65,7 @@ class Replica:
         self._broken = False
         self._sending: list[Request] = []
         self._spoke = endpoint.clock()
+        self._taken = 0  # orders since then
         self._idle_since: float | None = endpoint.clock()
         self._seconds_idle = 0.0
 
@@ -76,9 +78,12 @@ class Replica:
             said = np.zeros(1, WORK_RECORD)
             receiving = self._endpoint.receive(said, envelope.source, WORK)
             self._endpoint.wait_all([receiving], self._timeout, f"an order of rank {envelope.source}")
+            self._taken += 1
             if not self._broken:
                 self._obey(said[0])
             envelope = self._endpoint.probe(self._coordinator, WORK)
+        if self._taken >= ANSWERED and not self._broken:
+            self._say(ALIVE)
 
     def work(self) -> float:
         """A minibatch of the portion at hand; returns 0 while there is more to do, else the seconds to rest."""
@@ -162,7 +167,7 @@ class Replica:
             self._say(ALIVE)
 
     def _say(self, kind: int, **fields) -> None:
-        self._spoke = self._endpoint.clock()
+        self._spoke, self._taken = self._endpoint.clock(), 0
         said = record(
             RESULT_RECORD,
             kind=kind,
