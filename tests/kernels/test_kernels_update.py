@@ -55,6 +55,36 @@ def test_the_first_update_of_adagrad_has_the_size_of_the_rate(dtype):
     np.testing.assert_allclose(parameters, [-0.5, 0.5, -0.5, 0.5], rtol=1e-6)
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("shadowed", [False, True])
+@pytest.mark.parametrize("bounds", [(0, 1), (0, 31), (5, 70), (33, 200), (64, 1100)])
+def test_what_adagrad_does_to_a_number_does_not_depend_on_where_it_lies(bounds, shadowed, narrow):
+    """Runs on different numbers of shards do the same, to the last bit."""
+    parameters, squares, gradient = vectors(3, 1200, np.float32)
+    squares **= 2
+    if narrow:
+        gradient = (gradient.view(np.uint32) >> 16).astype(np.uint16)
+    whole, part = ([parameters.copy(), squares.copy(), np.zeros(1200, np.uint16)] for _ in range(2))
+    adagrad(whole[0], gradient, whole[1], 0.1, whole[2] if shadowed else None)
+    here, outside = slice(*bounds), np.ones(1200, bool)
+    outside[here] = False
+    mine = [each[here] for each in part]
+    adagrad(mine[0], gradient[here], mine[1], 0.1, mine[2] if shadowed else None)
+    for inside, expected, before in zip(part, whole, (parameters, squares, 0), strict=True):
+        np.testing.assert_array_equal(inside[here], expected[here])
+        np.testing.assert_array_equal(inside[outside], np.broadcast_to(before, 1200)[outside])
+
+
+@dtypes
+@pytest.mark.parametrize("size", [1, 40])
+def test_where_squares_overflow_a_parameter_stays_put(size, dtype):
+    large = np.sqrt(np.finfo(dtype).max) * 2
+    parameters, squares = np.ones(size, dtype), np.zeros(size, dtype)
+    adagrad(parameters, np.full(size, large, dtype), squares, 0.1)
+    assert np.isinf(squares).all()
+    np.testing.assert_array_equal(parameters, 1)
+
+
 @dtypes
 def test_a_gradient_of_zero_updates_nothing(dtype):
     parameters, squares = np.array([3, 4], dtype), np.array([0, 4], dtype)

@@ -9,6 +9,10 @@ from distbelief.kernels.real cimport real
 from distbelief.kernels.stream cimport stream, streamed
 from distbelief.kernels.threads cimport band_start, bands_of
 
+cdef extern from "distbelief/kernels/lanes.h":
+    bint lanes_carry(const float *values, unsigned short *carry, float largest, Py_ssize_t size,
+                     unsigned short *out) nogil
+
 
 def widen(const unsigned short[::1] bits, real[::1] out):
     """out = bits, exactly."""
@@ -73,13 +77,17 @@ def narrow_carrying(const real[::1] values, unsigned short[::1] carry, unsigned 
     """out = values + carry, rounded; carry = what the rounding lost, for the next time, itself in bfloat16.
 
     The carry is at most 2^-8 of a sum, and what rounding it loses at most 2^-8 of that: of either sign, so that it does
-    not add up. A sum beyond the largest bfloat16 becomes that, and what is beyond is lost. A NaN stays one, and is not
-    carried. `out` is written past the caches: where another core has read it last, that took up to four times as long.
+    not add up. A sum beyond the largest bfloat16 becomes that, and what is beyond is lost; a sum or a rest below all
+    normal numbers may become 0. A NaN stays one, and is not carried. `out` is written past the caches: into them, where
+    another core has read it last, took up to four times as long.
     """
     cdef Py_ssize_t start = 0, n, size = values.shape[0]
     cdef unsigned short block[BLOCK]
     assert carry.shape[0] == size and out.shape[0] == size
     with nogil:
+        if real is float:
+            if lanes_carry(&values[0], &carry[0], LARGEST, size, &out[0]):
+                start = size
         while start < size:
             n = min(<Py_ssize_t>BLOCK, size - start)
             _carry_block[real](&values[start], &carry[start], n, block)

@@ -11,6 +11,7 @@ from libc.math cimport sqrt, sqrtf
 from distbelief.kernels.ahead cimport AHEAD, STRIDE, ahead
 from distbelief.kernels.bfloat16 cimport narrow_bits, narrow_normal, widen_bits
 from distbelief.kernels.real cimport real
+from distbelief.kernels.stream cimport streamed
 from distbelief.kernels.threads cimport threads
 
 ctypedef unsigned short unsigned_short
@@ -19,6 +20,10 @@ ctypedef fused wire:
     float
     double
     unsigned_short
+
+cdef extern from "distbelief/kernels/lanes.h":
+    bint lanes_adagrad(float *parameters, const void *gradient, bint narrow, float *squares, float rate, float floor,
+                       unsigned short *shadow, Py_ssize_t size) nogil
 
 # Elements per block: what an update has touched is still in the first-level cache when the shadow is written.
 cdef Py_ssize_t BLOCK = 1024
@@ -83,16 +88,19 @@ def sgd(real[::1] parameters, const wire[::1] gradient, double rate, unsigned sh
 
 
 cdef inline void _adagrad(real *parameters, const wire *gradient, real *squares, real rate, real floor,
-                          const unsigned short *shadow, bint shaded, Py_ssize_t size) noexcept nogil:
-    """One block; the shadow, if there is one, is only asked for."""
+                          unsigned short *shadow, Py_ssize_t size) noexcept nogil:
+    """One block. `shadow`: NULL, or where it is."""
     cdef Py_ssize_t i, line = 64 // sizeof(real), start = 0, stop
     cdef real x, s
+    if real is float and wire is not double:
+        if lanes_adagrad(parameters, gradient, wire is unsigned_short, squares, rate, floor, shadow, size):
+            return
     while start < size:
         stop = min(start + STRIDE, size)
         for i in range(STRIDE * sizeof(real) // 64):
             ahead(parameters + start + AHEAD + i * line)
             ahead(squares + start + AHEAD + i * line)
-        if shaded:
+        if shadow != NULL:
             ahead(shadow + start + AHEAD)
             ahead(shadow + start + AHEAD + STRIDE // 2)
         for i in range(start, stop):
@@ -102,6 +110,8 @@ cdef inline void _adagrad(real *parameters, const wire *gradient, real *squares,
             s = s if s > floor else floor
             parameters[i] -= rate * x / _root(s)
         start = stop
+    if shadow != NULL:
+        _shade[real](parameters, shadow, size)
 
 
 def adagrad(real[::1] parameters, const wire[::1] gradient, real[::1] squares, double rate,
@@ -113,28 +123,26 @@ def adagrad(real[::1] parameters, const wire[::1] gradient, real[::1] squares, d
     """
     cdef Py_ssize_t block, blocks, first, last, size = parameters.shape[0]
     cdef real r = <real>rate, floor
-    cdef bint shaded = shadow is not None
     cdef const wire *g
     cdef unsigned short *h = NULL
     if real is float:
         floor = 1.17549435e-38
     else:
         floor = 2.2250738585072014e-308
-    assert gradient.shape[0] == size and squares.shape[0] == size and (not shaded or shadow.shape[0] == size)
+    assert gradient.shape[0] == size and squares.shape[0] == size and (shadow is None or shadow.shape[0] == size)
     if size == 0:
         return
     _same[wire, real](gradient[0], parameters[0])
     blocks = (size + BLOCK - 1) // BLOCK
     with nogil:
         g = &gradient[0]
-        if shaded:
+        if shadow is not None:
             h = &shadow[0]
         for block in prange(blocks, schedule="static", use_threads_if=_shared(blocks)):
             first, last = block * BLOCK, min((block + 1) * BLOCK, size)
-            _adagrad[real, wire](&parameters[first], g + first, &squares[first], r, floor, h + first, shaded,
-                                 last - first)
-            if shaded:
-                _shade[real](&parameters[first], &shadow[first], last - first)
+            _adagrad[real, wire](&parameters[first], g + first, &squares[first], r, floor,
+                                 h + first if h != NULL else NULL, last - first)
+        streamed()
 
 
 def momentum(real[::1] parameters, const wire[::1] gradient, real[::1] velocity, double rate, double decay,

@@ -34,17 +34,27 @@ class Exposed(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        return RECORD.itemsize + -(-self.clients * MARKS.itemsize // LINE) * LINE
+        return RECORD.itemsize + _lines(self.clients * MARKS.itemsize)
 
     @property
     def shadow(self) -> int:
         """The parameters in bfloat16, if any."""
-        return self.parameters + self.size * self.itemsize
+        return self.parameters + _lines(self.size * self.itemsize)
 
     def place(self, wire: np.dtype) -> int:
         """The parameters as they travel: those themselves, or the shadow."""
         return self.parameters if wire.itemsize == self.itemsize else self.shadow
 
+    def numbers(self, memory: np.ndarray, wire: np.dtype) -> np.ndarray:
+        """The parameters as they travel, [size], in such a window's `memory`: a view."""
+        begin = self.place(wire)
+        return memory[begin : begin + self.size * wire.itemsize].view(wire)
+
     @property
     def nbytes(self) -> int:
-        return self.shadow + (2 * self.size if self.shadowed else 0)
+        return self.shadow + (_lines(2 * self.size) if self.shadowed else 0)
+
+
+def _lines(nbytes: int) -> int:
+    """As many bytes in whole lines of the cache."""
+    return -(-nbytes // LINE) * LINE

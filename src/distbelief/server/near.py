@@ -16,8 +16,7 @@ class Near:
         self._window = window
         self._memory = memory
         self._exposed = exposed
-        place, size = exposed.place(wire), exposed.size * wire.itemsize
-        self._values = memory[place : place + size].view(wire)
+        self._values = exposed.numbers(memory, wire)
         self._values.flags.writeable = False  # they are the shard's own
         self._start = start
 

@@ -12,6 +12,7 @@ from distbelief.server.messages import RECORD, bucket
 from distbelief.server.placement import Interval
 from distbelief.server.settings import Server
 from distbelief.server.staleness import Compensated, Scaled
+from distbelief.server.wire import BFLOAT16
 
 NEVER = np.iinfo(np.int64).max  # the clock of a client that does not push, or no more: nobody waits for it
 
@@ -52,10 +53,8 @@ class Shard:
         exposed = Exposed.by(settings, interval.size, dtype, len(clocks))
         self._record = window.local[: RECORD.itemsize].view(RECORD)[0]
         self._marks = window.local[exposed.begun(0) : exposed.begun(len(clocks))].view(MARKS)
-        self.parameters = window.local[exposed.parameters : exposed.shadow].view(dtype)
-        self._shadow = None
-        if exposed.shadowed:
-            self._shadow = window.local[exposed.shadow : exposed.nbytes].view(np.uint16)
+        self.parameters = exposed.numbers(window.local, dtype)
+        self._shadow = exposed.numbers(window.local, BFLOAT16) if exposed.shadowed else None
         self._state = rule.state(interval.size, dtype)
         self._schedule = settings.schedule
         self._staleness = settings.staleness
