@@ -242,8 +242,8 @@ def use(endpoints: list[Endpoint], placement: Placement, servers: list[Server]) 
     raw, ranks = Raw(travelling(placement, servers[0])), list(range(1, 1 + len(placement)))
     windows, benches = [], []
     for endpoint, settings in zip(endpoints, servers, strict=True):
-        windows.append(endpoint.window(0))
-        client = Client(endpoint, windows[-1], placement, ranks, DTYPE, TIMEOUT, settings, number=0)
+        windows.append(endpoint.window(Client.room_bytes(placement, settings)))
+        client = Client(endpoint, windows[-1], placement, ranks, DTYPE, TIMEOUT, settings, number=0, room=0)
         benches.append(Bench(endpoint, client, raw, placement, narrow=settings.fetch_wire == "bfloat16"))
     benches[0].order(TELL)  # once they answer, they hold their parameters
     yield benches

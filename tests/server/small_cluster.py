@@ -5,7 +5,7 @@ import numpy as np
 from distbelief.algorithms.loop import serve
 from distbelief.algorithms.serving import Serving
 from distbelief.comm.sim import Cluster
-from distbelief.server import Client, Placement, Service, Shard
+from distbelief.server import Client, Placement, Server, Service, Shard
 from distbelief.server.messages import RECORD
 
 TIMEOUT = 1.0
@@ -36,9 +36,10 @@ def run(program, *, values, rule, shards, clients, pushes, settings=None, beside
 
     def role(endpoint):
         number = endpoint.rank if endpoint.rank < shards else None
-        nbytes = (
-            0 if number is None else Shard.window_bytes(placement.intervals[number], values.dtype, settings, clients)
-        )
+        if number is None:
+            nbytes = Client.room_bytes(placement, settings or Server())
+        else:
+            nbytes = Shard.window_bytes(placement.intervals[number], values.dtype, settings, clients)
         window = endpoint.window(nbytes)
         if number is None:
             endpoint.wait_all([endpoint.receive(np.zeros(1), s, 99) for s in range(shards)], TIMEOUT, "the shards")
@@ -52,6 +53,7 @@ def run(program, *, values, rule, shards, clients, pushes, settings=None, beside
                 settings,
                 endpoint.rank - shards,
                 clients,
+                room=0,
             )
             result = program(client, endpoint)
             window.free()

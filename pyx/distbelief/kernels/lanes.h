@@ -30,9 +30,9 @@ typedef uint32_t lanes_mask; /* which numbers of a turn there are */
 
 LANES_INLINE lanes_mask lanes_first(ptrdiff_t numbers) { return ((lanes_mask)1 << numbers) - 1; }
 
-/* Of `size` numbers, those before the first that lies at a multiple of 64 bytes. */
-LANES_INLINE ptrdiff_t lanes_head(const unsigned short *place, ptrdiff_t size) {
-    ptrdiff_t head = (ptrdiff_t)(-(uintptr_t)place % 64 / sizeof(*place));
+/* Of `size` numbers of `width` bytes, those before the first that lies at a multiple of 64 bytes. */
+LANES_INLINE ptrdiff_t lanes_head(const void *place, size_t width, ptrdiff_t size) {
+    ptrdiff_t head = (ptrdiff_t)(-(uintptr_t)place % 64 / width);
     return head < size ? head : size;
 }
 
@@ -111,7 +111,7 @@ LANES_INLINE void lanes_adagrad_as(float *parameters, const void *gradient, int 
                                    float floor, unsigned short *shadow, ptrdiff_t size) {
 #define ADAGRAD_TURN(i, mask)                                                                                          \
     lanes_adagrad_turn(parameters, gradient, narrow, squares, rate, floor, shadow, i, mask)
-    LANES_TURNS(shadow ? lanes_head(shadow, size) : 0, size, ADAGRAD_TURN);
+    LANES_TURNS(shadow ? lanes_head(shadow, sizeof(*shadow), size) : 0, size, ADAGRAD_TURN);
 #undef ADAGRAD_TURN
 }
 
@@ -132,6 +132,50 @@ static inline int lanes_adagrad(float *parameters, const void *gradient, int nar
         lanes_adagrad_as(parameters, gradient, 0, squares, rate, floor, shadow, size);
     else
         lanes_adagrad_as(parameters, gradient, 0, squares, rate, floor, NULL, size);
+    return 1;
+}
+
+LANES_INLINE void lanes_renew_turn(const void *values, int narrow, const float *gradient, float rate, float *out,
+                                   ptrdiff_t i, lanes_mask mask) {
+    if (narrow)
+        __builtin_prefetch((const unsigned short *)values + i + LANES_AHEAD, 0);
+    for (int r = 0; r < 2; r++) {
+        ptrdiff_t k = i + 16 * r;
+        __mmask16 half = LANES_HALF(mask, r);
+        __m512 x = narrow ? lanes_load_narrow((const unsigned short *)values + k, half)
+                          : lanes_load((const float *)values + k, half);
+        if (!narrow)
+            __builtin_prefetch((const float *)values + k + LANES_AHEAD, 0);
+        if (gradient) {
+            __builtin_prefetch(gradient + k + LANES_AHEAD, 0);
+            x = _mm512_fnmadd_ps(_mm512_set1_ps(rate), lanes_load(gradient + k, half), x);
+        }
+        if (mask == LANES_ALL)
+            _mm512_stream_ps(out + k, x);
+        else
+            _mm512_mask_storeu_ps(out + k, half, x);
+    }
+}
+
+LANES_INLINE void lanes_renew_as(const void *values, int narrow, const float *gradient, float rate, float *out,
+                                 ptrdiff_t size) {
+#define RENEW_TURN(i, mask) lanes_renew_turn(values, narrow, gradient, rate, out, i, mask)
+    LANES_TURNS(lanes_head(out, sizeof(*out), size), size, RENEW_TURN);
+#undef RENEW_TURN
+}
+
+/* See renewal.renew; `narrow`: the values are bfloat16, not float. `gradient`: NULL, or what is to be taken off. `out` is
+   written past the caches. */
+static inline int lanes_renew(const void *values, int narrow, const float *gradient, float rate, float *out,
+                              ptrdiff_t size) {
+    if (narrow && gradient)
+        lanes_renew_as(values, 1, gradient, rate, out, size);
+    else if (narrow)
+        lanes_renew_as(values, 1, NULL, rate, out, size);
+    else if (gradient)
+        lanes_renew_as(values, 0, gradient, rate, out, size);
+    else
+        lanes_renew_as(values, 0, NULL, rate, out, size);
     return 1;
 }
 
@@ -169,7 +213,7 @@ LANES_INLINE void lanes_carry_turn(const float *values, unsigned short *carry, f
 static inline int lanes_carry(const float *values, unsigned short *carry, float largest, ptrdiff_t size,
                               unsigned short *out) {
 #define CARRY_TURN(i, mask) lanes_carry_turn(values, carry, largest, out, i, mask)
-    LANES_TURNS(lanes_head(out, size), size, CARRY_TURN);
+    LANES_TURNS(lanes_head(out, sizeof(*out), size), size, CARRY_TURN);
 #undef CARRY_TURN
     return 1;
 }
@@ -180,6 +224,11 @@ static inline int lanes_carry(const float *values, unsigned short *carry, float 
 
 static inline int lanes_adagrad(float *parameters, const void *gradient, int narrow, float *squares, float rate,
                                 float floor, unsigned short *shadow, ptrdiff_t size) {
+    return 0;
+}
+
+static inline int lanes_renew(const void *values, int narrow, const float *gradient, float rate, float *out,
+                              ptrdiff_t size) {
     return 0;
 }
 

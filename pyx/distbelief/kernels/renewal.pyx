@@ -3,7 +3,11 @@
 
 from distbelief.kernels.bfloat16 cimport widen_bits
 from distbelief.kernels.real cimport real
-from distbelief.kernels.stream cimport STREAMS_WIDE, stream, stream_wide, streamed
+from distbelief.kernels.stream cimport stream, streamed
+
+cdef extern from "distbelief/kernels/lanes.h":
+    bint lanes_renew(const void *values, bint narrow, const float *gradient, float rate, float *out,
+                     Py_ssize_t size) nogil
 
 ctypedef unsigned short unsigned_short
 
@@ -51,18 +55,18 @@ def renew(const wire[::1] values, real[::1] out, const real[::1] gradient=None, 
     with nogil:
         if not past:
             _renew[wire, real](&values[0], g, r, &out[0], size)
-        elif wire is unsigned_short and real is float and STREAMS_WIDE and g == NULL:
-            stream_wide(&out[0], &values[0], size)
-            streamed()
+            first = size
         elif wire is real and g == NULL:
             stream(&out[0], &values[0], size * sizeof(real))
-            streamed()
-        else:
-            while first < size:
-                n = min(<Py_ssize_t>BLOCK, size - first)
-                _renew[wire, real](&values[first], g, r, block, n)
-                stream(&out[first], block, n * sizeof(real))
-                if g != NULL:
-                    g += n
-                first += n
-            streamed()
+            first = size
+        elif real is float and wire is not double:
+            if lanes_renew(&values[0], wire is unsigned_short, g, r, &out[0], size):
+                first = size
+        while first < size:
+            n = min(<Py_ssize_t>BLOCK, size - first)
+            _renew[wire, real](&values[first], g, r, block, n)
+            stream(&out[first], block, n * sizeof(real))
+            if g != NULL:
+                g += n
+            first += n
+        streamed()

@@ -56,7 +56,12 @@ def train(
     exposed = 0
     if number is not None:
         exposed = Shard.window_bytes(placement.intervals[number], whole.dtype, server, clients)
-    window = endpoint.window(exposed)
+    intervals, room = None, 0
+    if place is not None:
+        tensors = [Interval(tensor.start, tensor.stop) for tensor in whole.layout.tensors]
+        intervals = tensors if cut is None else cut.intervals[place.partition]
+        room = Client.room_bytes(placement, server, intervals)
+    window = endpoint.window(exposed + room)
 
     parts: list[Part] = []
     if number is not None:
@@ -89,12 +94,10 @@ def train(
     here = Serving(endpoint, parts) if parts and place is not None else endpoint
     orders = Orders(here, roles.coordinator, timeout)
     if place is not None:
-        if cut is None:
-            model, intervals = whole, [Interval(tensor.start, tensor.stop) for tensor in whole.layout.tensors]
-        else:
+        model = whole
+        if cut is not None:
             model = cut.model(Peers(here, roles.ranks[place.replica], timeout))
             problem = for_partition(problem, cut, place.partition)
-            intervals = cut.intervals[place.partition]
         client = Client(
             here,
             window,
@@ -106,6 +109,7 @@ def train(
             place.replica * roles.partitions + place.partition,
             clients,
             intervals,
+            exposed,
         )
         Replica(
             here,

@@ -10,36 +10,21 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
-from distbelief.kernels import renew, sgd
-from distbelief.server import held
 from distbelief.server.exposed import Exposed
-from distbelief.server.fetch import PAUSE, Fetch, Reader
-from distbelief.server.messages import (
-    ACKNOWLEDGEMENT,
-    APPLIED,
-    FETCHING,
-    GRADIENT,
-    HEADER,
-    NOTHING,
-    PUSH,
-    RECORD,
-    THROUGH,
-    payload_tag,
-    record,
-)
-from distbelief.server.near import Near
-from distbelief.server.pieces import cut, side_by_side
+from distbelief.server.fetch import Fetch, Reader
+from distbelief.server.installing import CACHED, Installer
+from distbelief.server.messages import ACKNOWLEDGEMENT, APPLIED, FETCHING, HEADER, NOTHING, PUSH, RECORD, THROUGH, record
+from distbelief.server.pieces import cut
 from distbelief.server.placement import Interval, Placement
 from distbelief.server.push import Push
 from distbelief.server.rounding import Rounding
+from distbelief.server.sending import Sender
 from distbelief.server.settings import Server
 from distbelief.server.staleness import Compensated
 from distbelief.server.wire import wire_dtype
 
 # A replica that waits for the slowest looks this often (seconds).
 SHORTEST_PAUSE, LONGEST_PAUSE = 50e-6, 5e-3
-# Bytes of parameters that caches hold beside all else. More are written past them: no layer finds its own there.
-CACHED = 16 << 20
 
 
 class Client:
@@ -61,15 +46,17 @@ class Client:
         number: int | None = None,
         clients: int = 1,
         intervals: Iterable[Interval] | None = None,
+        room: int | None = None,
     ):
         """`shards`: the rank of each shard; `timeout`: seconds that any one wait may take.
 
         `number`: its own among the `clients` that push: the replicas, or their partitions, replica by replica. None
         only reads, and reads the parameters themselves whatever the wire. `intervals`: what it deals with, in the order
-        in which it wants it, without overlaps: it talks to no shard but those that hold it. None: everything.
+        in which it wants it, without overlaps: it talks to no shard but those that hold it. None: everything. `room`:
+        where in this rank's own memory in `window` the `room_bytes` begin that are this client's; None: there are none.
         """
         settings = settings or Server()
-        self.pieces = cut(placement, [Interval(0, placement.size)] if intervals is None else intervals)
+        self.pieces = cut(placement, _all(placement) if intervals is None else intervals)
         self.size = sum(piece.size for piece in self.pieces)
         self._endpoint = endpoint
         self._window = window
@@ -89,18 +76,37 @@ class Client:
             wire_dtype("native" if number is None else settings.fetch_wire, self._dtype),
             number,
         )
-        self._rounding = Rounding(self.pieces) if settings.push_wire == "bfloat16" else None
-        self._past = self.size * self._dtype.itemsize > CACHED
+        rounding = None
+        if number is not None and settings.push_wire == "bfloat16":
+            rounding = Rounding(self.pieces, None if room is None else window.local, room or 0)
+        client = number or 0
+        self._sender = Sender(endpoint, window, shards, self.pieces, client, rounding, self._reader.near)
         self._fetch: Fetch | None = None  # started, and pieces of it are missing
         self._pushes: list[Push] = []  # those that this fetch, or the next, may lack
-        self._sent = np.zeros(len(shards), np.int64)  # pieces of all pushes so far: the shards' marks to come
+        past = self.size * self._dtype.itemsize > CACHED
+        self._installer = Installer(endpoint, self._reader, self.pieces, self._pushes, client, past, timeout)
         self._telling: list[Request] = []
         self._sequence = 0
-        self.bytes_pushed = 0
-        self.seconds_fetching = 0.0
-        """Spent waiting for fetches, and copying what is on the same node."""
+        self._seconds_waiting = 0.0  # for fetches, besides what the installer has
         self.seconds_pushing = 0.0
         """Spent waiting for pushes."""
+
+    @staticmethod
+    def room_bytes(placement: Placement, settings: Server, intervals: Iterable[Interval] | None = None) -> int:
+        """How much of its rank's memory in the window a client that pushes is best given: whole lines of the cache."""
+        if settings.push_wire != "bfloat16":
+            return 0
+        return Rounding.room(cut(placement, _all(placement) if intervals is None else intervals))
+
+    @property
+    def seconds_fetching(self) -> float:
+        """Spent waiting for fetches, and copying what is on the same node."""
+        return self._installer.seconds + self._seconds_waiting
+
+    @property
+    def bytes_pushed(self) -> int:
+        """Headers and payloads."""
+        return self._sender.bytes
 
     @property
     def bytes_fetched(self) -> int:
@@ -117,8 +123,8 @@ class Client:
                 [(piece.shard, {"kind": FETCHING, "start": piece.start, "stop": piece.stop}) for piece in self.pieces]
             )
         began = self._endpoint.clock()  # asking is copying, where the memory is that of the same node
-        self._fetch = Fetch(self._reader, self._mine, len(self._shards), self._own_marks)
-        self.seconds_fetching += self._endpoint.clock() - began
+        self._fetch = Fetch(self._reader, self._mine, len(self._shards), self._installer.own_marks)
+        self._seconds_waiting += self._endpoint.clock() - began
         return self._fetch
 
     def install(
@@ -136,19 +142,7 @@ class Client:
         None: all. `wait`: for those that are not there yet, which else are passed over. Shapes: (size,).
         Raises DeadlineExpired if the shards do not answer.
         """
-        wanted, installed = fetch.missing_among(numbers), []
-        if not rate or (accrued is None and not self._pushes):  # nothing can be lacking
-            installed = self._read_straight(fetch, wanted, parameters, wait)
-        for number in fetch.missing_among(wanted):
-            if (near := fetch.near(number)) is not None:
-                self._install_near(fetch, near, [number], parameters, accrued, rate)
-                installed.append(number)
-                continue
-            if wait:
-                self._wait_for_piece(fetch, number)
-            if wait or self._ready(fetch, number):
-                self._install(fetch, number, parameters, accrued, rate)
-                installed.append(number)
+        installed = self._installer.install(fetch, parameters, accrued, rate, numbers, wait)
         if not fetch.missing:
             self._fetch = None
             self._forget()
@@ -182,29 +176,7 @@ class Client:
 
     def send(self, push: Push, number: int) -> None:
         """Start sending a piece of a push that has begun: its gradient is final. Each piece once, in any order."""
-        piece = self.pieces[number]
-        rounding = self._rounding
-        payload = piece.of(push.gradient) if rounding is None else rounding.piece(number, push.gradient)
-        mark = self._sent[piece.shard] = self._sent[piece.shard] + 1
-        header = record(
-            HEADER,
-            kind=GRADIENT,
-            client=self._number or 0,
-            sequence=push.sequence,
-            count=push.counts[piece.shard],
-            clock=push.clock,
-            start=piece.start,
-            stop=piece.stop,
-            nbytes=payload.nbytes,
-            mark=mark,
-            last=push.note(number, piece, mark),
-        )
-        rank = self._shards[piece.shard]
-        push.requests.append(self._endpoint.send(header, rank, PUSH))
-        push.requests.append(self._endpoint.send(payload, rank, payload_tag(mark)))
-        if rounding is not None:
-            rounding.leaves(push.requests[-1])
-        self.bytes_pushed += payload.nbytes + HEADER.itemsize
+        self._sender.send(push, number)
 
     def push(self, gradient: np.ndarray, counts: np.ndarray, clock: int = 0) -> Push:
         """`begin_push`, and send everything."""
@@ -258,7 +230,7 @@ class Client:
             # Nothing comes with this tag: it only lets time pass.
             self._endpoint.wait_message(pause, tag=NOTHING)
             pause = min(2 * pause, LONGEST_PAUSE)
-        self.seconds_fetching += self._endpoint.clock() - began
+        self._seconds_waiting += self._endpoint.clock() - began
 
     def records(self) -> np.ndarray:
         """What the shards say of themselves now: RECORD, [shards]. DeadlineExpired if they do not answer."""
@@ -279,92 +251,11 @@ class Client:
                 if push.sequence == said["sequence"][0]:
                     push.applied[self._shards.index(envelope.source)] = True
 
-    def _read_straight(self, fetch: Fetch, wanted: Iterable[int], parameters: np.ndarray, wait: bool) -> list[int]:
-        """Read pieces straight to where they belong, as many as can be; returns their numbers."""
-        read = [
-            number
-            for number in wanted
-            if fetch.near(number)
-            or (not fetch.asked_for(number) and self._reader.straight(number, parameters.dtype, wait))
-        ]
-        for run in side_by_side(self.pieces, read):
-            if (near := fetch.near(run[0])) is not None:
-                self._install_near(fetch, near, run, parameters, None, 0.0)
-            else:
-                self.seconds_fetching += fetch.read(run, self._place(run, parameters), self._timeout)
-        return read
-
-    def _install(self, fetch: Fetch, number: int, parameters, accrued, rate: float) -> None:
-        """Install a piece that is there."""
-        values, mark = fetch.take(number)
-        lacking = self._lacking(number, mark, accrued, rate)
-        self._renew(values, self._place([number], parameters), lacking, rate)
-        self._reader.give_back(values)
-
-    def _install_near(self, fetch: Fetch, near: Near, run: list[int], parameters, accrued, rate: float) -> None:
-        """Install pieces that lie side by side from where they are; several only where nothing can be lacking.
-
-        One is installed once more if meanwhile the shard was about to apply it from one of our pushes.
-        """
-        began = self._endpoint.clock()
-        number, client, own = run[0], self._number or 0, self._own_marks(run[0]) if rate else []
-        values, here = near.values(self.pieces[number].start, self.pieces[run[-1]].stop), self._place(run, parameters)
-        while True:
-            mark = near.applied(client) if own else 0
-            self._renew(values, here, self._lacking(number, mark, accrued, rate), rate)
-            if not own or not near.torn(client, mark, own):
-                break
-            if self._endpoint.clock() - began > self._timeout:
-                raise DeadlineExpired(
-                    f"rank {self._endpoint.rank} waited {self._timeout:g} s for {fetch.shard_of(number)} to be "
-                    "through with an update"
-                )
-            self._endpoint.wait_message(PAUSE, tag=NOTHING)  # it only lets time pass
-        fetch.took(run, values.nbytes)
-        self.seconds_fetching += self._endpoint.clock() - began
-
-    def _place(self, run: list[int], vector: np.ndarray) -> np.ndarray:
-        """Of a vector of ours, the pieces of `run`, which lie side by side: a view."""
-        first, last = self.pieces[run[0]], self.pieces[run[-1]]
-        return vector[first.offset : last.offset + last.size]
-
-    def _lacking(self, number: int, mark: int, accrued: np.ndarray | None, rate: float) -> list[np.ndarray]:
-        """Of a piece, the gradients of ours that its values, which stand for `mark`, do not hold."""
-        if not rate:
-            return []
-        piece = self.pieces[number]
-        lacking = [piece.of(push.gradient) for push in self._pushes if not 0 < push.marks[number] <= mark]
-        return lacking + ([] if accrued is None else [piece.of(accrued)])
-
-    def _renew(self, values: np.ndarray, here: np.ndarray, lacking: list[np.ndarray], rate: float) -> None:
-        """Parameters `here` = values - rate * the sum of `lacking`."""
-        if here.dtype == held.BFLOAT16:
-            held.install(values, lacking, rate, here)
-            return
-        # One pass for the first that is lacking; often there is no other.
-        renew(values, here, lacking.pop() if lacking else None, rate, self._past)
-        for gradient in lacking:
-            sgd(here, gradient, rate)
-
-    def _wait_for_piece(self, fetch: Fetch, number: int) -> None:
-        began = self._endpoint.clock()
-        fetch.wait(number, self._timeout)
-        self.seconds_fetching += self._endpoint.clock() - began
-
-    def _ready(self, fetch: Fetch, number: int) -> bool:
-        began = self._endpoint.clock()
-        ready = fetch.ready(number)
-        self.seconds_fetching += self._endpoint.clock() - began
-        return ready
-
-    def _own_marks(self, number: int) -> list[int]:
-        return [int(push.marks[number]) for push in self._pushes]
-
     def _forget(self) -> None:
         """Let go of the pushes that are done, unless a fetch under way may have begun before they were."""
         if self._fetch is not None:
             return
-        self._pushes = [push for push in self._pushes if not push.done()]
+        self._pushes[:] = [push for push in self._pushes if not push.done()]
 
     def _tell(self, headers: Iterable[tuple[int, dict]]) -> None:
         """Send headers without payload, each to a shard."""
@@ -380,3 +271,7 @@ class Client:
         request = self._window.get(told, rank)
         self._endpoint.wait_all([request], self._timeout, f"the record of the shard on rank {rank}")
         return int(told["slowest"][0])
+
+
+def _all(placement: Placement) -> list[Interval]:
+    return [Interval(0, placement.size)]

@@ -34,12 +34,12 @@ class Exposed(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        return RECORD.itemsize + _lines(self.clients * MARKS.itemsize)
+        return RECORD.itemsize + lines(self.clients * MARKS.itemsize)
 
     @property
     def shadow(self) -> int:
         """The parameters in bfloat16, if any."""
-        return self.parameters + _lines(self.size * self.itemsize)
+        return self.parameters + lines(self.size * self.itemsize)
 
     def place(self, wire: np.dtype) -> int:
         """The parameters as they travel: those themselves, or the shadow."""
@@ -52,9 +52,9 @@ class Exposed(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return self.shadow + (_lines(2 * self.size) if self.shadowed else 0)
+        return self.shadow + (lines(2 * self.size) if self.shadowed else 0)
 
 
-def _lines(nbytes: int) -> int:
+def lines(nbytes: int) -> int:
     """As many bytes in whole lines of the cache."""
     return -(-nbytes // LINE) * LINE

@@ -5,15 +5,15 @@ from collections import namedtuple
 
 import numpy as np
 
-# Tags. One message of PUSH (a header) is followed by one with `payload_tag` of its mark (a piece of a gradient), if the
-# header says that there are bytes.
+# Tags. One message of PUSH, a header, may be followed by one with `payload_tag` of its mark, a piece of a gradient.
 PUSH, APPLIED = 1, 3
 NOTHING = 9  # no message ever has this tag
 PAYLOADS = range(1024, 1536)
 
-# Kinds of headers. GRADIENT: a piece of a push. FETCHING: the client fetches this interval now. THROUGH: it will push
-# no more.
-GRADIENT, FETCHING, THROUGH = range(3)
+# Kinds of headers. GRADIENT: a piece of a push, whose payload follows. LYING: one whose payload lies in the window of
+# the rank that it comes from, and stays there until the shard's mark says that it has been applied. FETCHING: the client
+# fetches this interval now. THROUGH: it will push no more.
+GRADIENT, FETCHING, THROUGH, LYING = range(4)
 
 HEADER = np.dtype(
     [
@@ -27,6 +27,7 @@ HEADER = np.dtype(
         ("nbytes", "<i8"),  # of the payload
         ("mark", "<i8"),  # pieces that the client has sent to this shard so far, this one included
         ("last", "<i8"),  # whether it is the push's last piece for this shard
+        ("place", "<i8"),  # of a payload that lies in a window: where, in bytes from its beginning
     ]
 )
 Header = namedtuple("Header", HEADER.names)

@@ -12,6 +12,7 @@ from distbelief.server.messages import (
     FETCHING,
     GRADIENT,
     HEADER,
+    LYING,
     PAYLOADS,
     PUSH,
     THROUGH,
@@ -41,6 +42,7 @@ class Service:
         self._wire = wire_dtype(settings.push_wire, shard.parameters.dtype)
         # One for all pieces: what was received is still in the cache when it is applied.
         self._gradient = np.empty(min(shard.interval.size, MOST), self._wire)
+        self._memories: dict[int, np.ndarray] = {}
         self._acknowledging: list[Request] = []
         self._unwanted: set[tuple[int, int]] = set()  # source and tag of payloads whose headers were refused
         self._refused: dict[tuple[int, int], int] = {}  # the last push, by source and client, of which a piece was
@@ -75,7 +77,7 @@ class Service:
         header = Header(*self._header.item())
         if not 0 <= header.client < self._shard.clients:
             self._refuse_whole(header, source, f"a header of client {header.client}, of {self._shard.clients}")
-        elif header.kind == GRADIENT:
+        elif header.kind in (GRADIENT, LYING):
             self._take_gradient(header, source)
         elif header.kind == FETCHING:
             self._take_fetching(header, source)
@@ -97,7 +99,7 @@ class Service:
         start, stop, nbytes = header.start, header.stop, header.nbytes
         begin, end = shard.interval
         if self._refused.get((source, header.client)) == header.sequence:
-            self._unwanted.add((source, payload_tag(header.mark)))  # told once
+            self._expect_unwanted(header, source)  # told once
             return
         if not begin <= start < stop <= end or nbytes != (stop - start) * self._wire.itemsize:
             self._refuse_whole(
@@ -106,11 +108,26 @@ class Service:
                 f"a push of {nbytes} bytes for the interval {start}..{stop}, expected "
                 f"{self._wire.itemsize} bytes for each of an interval within {begin}..{end}",
             )
+            gradient = None
+        else:
+            gradient = self._follows(header, source) if header.kind == GRADIENT else self._lies(header, source)
+        if gradient is None:
             self._refused[source, header.client] = header.sequence
             return
-        if stop - start > self._gradient.size:
-            self._gradient = np.empty(stop - start, self._wire)
-        gradient = self._gradient[: stop - start]
+        self._endpoint.charge(nbytes=shard.traffic(gradient.size))
+        last = bool(header.last)
+        shard.apply(gradient, header.count, header.client, header.clock, header.sequence, start, header.mark, last)
+        if last:
+            reply = record(ACKNOWLEDGEMENT, sequence=header.sequence, count=shard.count)
+            self._acknowledging = [request for request in self._acknowledging if not request.done()]
+            self._acknowledging.append(self._endpoint.send(reply, source, APPLIED))
+
+    def _follows(self, header: Header, source: int) -> np.ndarray | None:
+        """The payload that comes behind its header; None if it was refused."""
+        size, nbytes = header.stop - header.start, header.nbytes
+        if size > self._gradient.size:
+            self._gradient = np.empty(size, self._wire)
+        gradient = self._gradient[:size]
         what = f"the gradient of push {header.sequence} from rank {source}"
         tag = payload_tag(header.mark)
         self._unwanted.discard((source, tag))
@@ -121,24 +138,37 @@ class Service:
         if envelope.nbytes != nbytes:
             self._drop(source, tag, envelope.nbytes)
             self._refuse(source, f"a payload of {envelope.nbytes} bytes, expected {nbytes} as its header says,")
-            self._refused[source, header.client] = header.sequence
-            return
+            return None
         self._receive(gradient, source, tag, what)
-        self._endpoint.charge(nbytes=shard.traffic(gradient.size))
-        last = bool(header.last)
-        shard.apply(gradient, header.count, header.client, header.clock, header.sequence, start, header.mark, last)
-        if last:
-            reply = record(ACKNOWLEDGEMENT, sequence=header.sequence, count=shard.count)
-            self._acknowledging = [request for request in self._acknowledging if not request.done()]
-            self._acknowledging.append(self._endpoint.send(reply, source, APPLIED))
+        return gradient
+
+    def _lies(self, header: Header, source: int) -> np.ndarray | None:
+        """The payload that lies in the window of `source`; None if it was refused."""
+        memory = self._memory(source)
+        begin, end = header.place, header.place + header.nbytes
+        if not 0 <= begin < end <= memory.size or begin % self._wire.itemsize:
+            self._refuse(source, f"a push that lies at {begin}..{end} of the {memory.size} bytes it can read there")
+            return None
+        return memory[begin:end].view(self._wire)
+
+    def _memory(self, source: int) -> np.ndarray:
+        """What can be read of the window of `source`; it is not to be written to."""
+        if source not in self._memories:
+            memory = self._shard.memory_of(source)
+            self._memories[source] = np.empty(0, np.uint8) if memory is None else memory
+        return self._memories[source]
 
     def _receive(self, buffer: np.ndarray, source: int, tag: int, what: str) -> None:
         self._endpoint.wait_all([self._endpoint.receive(buffer, source, tag)], self._timeout, what)
 
     def _refuse_whole(self, header: Header, source: int, what: str) -> None:
         """Refuse a header; the payload that may follow it is dropped when it comes."""
-        self._unwanted.add((source, payload_tag(header.mark)))
+        self._expect_unwanted(header, source)
         self._refuse(source, what)
+
+    def _expect_unwanted(self, header: Header, source: int) -> None:
+        if header.kind != LYING:
+            self._unwanted.add((source, payload_tag(header.mark)))
 
     def _drop_unwanted(self) -> None:
         for source, tag in list(self._unwanted):

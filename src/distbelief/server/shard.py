@@ -89,6 +89,10 @@ class Shard:
         """How many may push."""
         return self._clocks.size
 
+    def memory_of(self, rank: int) -> np.ndarray | None:
+        """All that `rank` exposes in the window, uint8, if it lies in this process too."""
+        return self._window.memory(rank)
+
     def traffic(self, size: int) -> int:
         """Bytes that an update of so many parameters reads or writes."""
         return self._state.traffic * size * self.parameters.itemsize
