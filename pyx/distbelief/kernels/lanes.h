@@ -19,6 +19,7 @@
 enum {
     LANES = 32,        /* numbers in a turn: a line of bfloat16, two of float32 */
     LANES_AHEAD = 512, /* a turn asks for what it needs so many numbers later: see ahead.pxd */
+    LANES_AHEAD_NARROW = 3072, /* where bfloat16 is all that is read */
 };
 
 typedef uint32_t lanes_mask; /* which numbers of a turn there are */
@@ -138,7 +139,7 @@ static inline int lanes_adagrad(float *parameters, const void *gradient, int nar
 LANES_INLINE void lanes_renew_turn(const void *values, int narrow, const float *gradient, float rate, float *out,
                                    ptrdiff_t i, lanes_mask mask) {
     if (narrow)
-        __builtin_prefetch((const unsigned short *)values + i + LANES_AHEAD, 0);
+        __builtin_prefetch((const unsigned short *)values + i + LANES_AHEAD_NARROW, 0);
     for (int r = 0; r < 2; r++) {
         ptrdiff_t k = i + 16 * r;
         __mmask16 half = LANES_HALF(mask, r);
