@@ -19,6 +19,7 @@ from distbelief.kernels import (
     use_kernels16,
     widen,
 )
+from distbelief.nn.arena import aligned
 from distbelief.processor.prepare import OURS
 
 LINEAR = ACTIVATIONS["linear"]
@@ -40,7 +41,7 @@ class Arrays:
         self.dy, self.wide_dy = numbers(outputs, n)
         _, self.b = numbers(outputs)
         self.y, self.dx, self.nothing = np.empty_like(self.dy), np.empty_like(self.x), np.empty((0, n), np.uint16)
-        self.dw, self.db = np.empty_like(self.wide_w), np.empty_like(self.b)
+        self.dw, self.db = aligned(outputs * inputs, np.float32).reshape(outputs, inputs), np.empty_like(self.b)
         self.wide_y, self.wide_dx = np.empty_like(self.wide_dy), np.empty_like(self.wide_x)
         self.scratch = np.empty(dense_bfloat16_scratch(outputs, inputs, n), np.float32)
 

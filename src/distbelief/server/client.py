@@ -13,7 +13,17 @@ from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
 from distbelief.server.exposed import Exposed
 from distbelief.server.fetch import Fetch, Reader
 from distbelief.server.installing import CACHED, Installer
-from distbelief.server.messages import ACKNOWLEDGEMENT, APPLIED, FETCHING, HEADER, NOTHING, PUSH, RECORD, THROUGH, record
+from distbelief.server.messages import (
+    ACKNOWLEDGEMENT,
+    APPLIED,
+    FETCHING,
+    HEADER,
+    NOTHING,
+    PUSH,
+    RECORD,
+    THROUGH,
+    record,
+)
 from distbelief.server.pieces import cut
 from distbelief.server.placement import Interval, Placement
 from distbelief.server.push import Push
