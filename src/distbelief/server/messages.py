@@ -11,8 +11,8 @@ NOTHING = 9  # no message ever has this tag
 PAYLOADS = range(1024, 1536)
 
 # Kinds of headers. GRADIENT: a piece of a push, whose payload follows. LYING: one whose payload lies in the window of
-# the rank that it comes from, and stays there until the shard's mark says that it has been applied. FETCHING: the client
-# fetches this interval now. THROUGH: it will push no more.
+# the rank that it comes from, and stays there until the shard's mark says that it has been applied. FETCHING: the
+# client fetches this interval now. THROUGH: it will push no more.
 GRADIENT, FETCHING, THROUGH, LYING = range(4)
 
 HEADER = np.dtype(

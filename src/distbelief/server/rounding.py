@@ -30,8 +30,8 @@ class Rounding:
     """
 
     def __init__(self, pieces: Sequence[Piece], window: np.ndarray | None = None, place: int = 0):
-        """`window`: all memory of this rank's own that others can read, uint8, of which `room` bytes from `place` on are
-        for buffers."""
+        """`window`: what others can read of this rank's memory, uint8; buffers may take `room` bytes of it, from byte
+        `place` on."""
         self._pieces = pieces
         self._longest = _longest(pieces)
         self._carry = np.zeros(sum(piece.size for piece in pieces), BFLOAT16)

@@ -29,8 +29,8 @@ class Sender:
         rounding: Rounding | None,
         near: Callable[[int], Near | None],
     ):
-        """`shards`: the rank of each; `client`: its number; `rounding`: None if gradients leave as they are; `near`: the
-        shard of a piece, by its number, if its memory lies here."""
+        """`shards`: the rank of each; `client`: its number; `rounding`: None if gradients leave as they are; `near`:
+        the shard of a piece, by its number, if its memory lies here."""
         self.bytes = 0
         self._endpoint = endpoint
         self._window = window
