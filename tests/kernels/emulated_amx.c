@@ -98,8 +98,8 @@ static void put(void *to, float *sums, ptrdiff_t ld, ptrdiff_t row, ptrdiff_t co
         memcpy(place->out + (row + r) * place->n + column, sums + r * ld, columns * sizeof(float));
 }
 
-/* out [rows, n] = a b or a' b, as `product` says; a is of `inner` columns, or rows, and its rows are lda apart. `packed`
-   begins a line. Returns whether tiles were used as they must be. */
+/* out [rows, n] = a b or a' b, as `product` says; a is of `inner` columns, or rows, and its rows are lda apart.
+   `packed` begins a line. Returns whether tiles were used as they must be. */
 int multiply(int product, const uint16_t *a, ptrdiff_t lda, const uint16_t *b, ptrdiff_t rows, ptrdiff_t n,
              ptrdiff_t inner, uint16_t *packed, float *out) {
     Place place = {out, n};

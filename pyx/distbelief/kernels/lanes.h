@@ -1,5 +1,5 @@
-/* Passes over long vectors by registers of 16 numbers, where the compiler may use AVX-512: written out, as divisions and
-   the changes between float32 and bfloat16 that compilers make of the plain loops take longer than the memory does.
+/* Passes over long vectors by registers of 16 numbers, where the compiler may use AVX-512: written out, as divisions,
+   and changes between float32 and bfloat16, take longer than the memory does in what compilers make of plain loops.
 
    What becomes of a number does not depend on where it stands: beginnings and ends that fill no register go the same
    way. Each pass returns whether it could: plain loops are for those that cannot. */
@@ -165,8 +165,8 @@ LANES_INLINE void lanes_renew_as(const void *values, int narrow, const float *gr
 #undef RENEW_TURN
 }
 
-/* See renewal.renew; `narrow`: the values are bfloat16, not float. `gradient`: NULL, or what is to be taken off. `out` is
-   written past the caches. */
+/* See renewal.renew; `narrow`: the values are bfloat16, not float. `gradient`: NULL, or what is to be taken off. `out`
+   is written past the caches. */
 static inline int lanes_renew(const void *values, int narrow, const float *gradient, float rate, float *out,
                               ptrdiff_t size) {
     if (narrow && gradient)

@@ -1,0 +1,24 @@
+"""Gradients and parameters that travel in bfloat16, or lie in the ranks' windows: on one node nothing is received."""
+
+import pytest
+
+from distbelief.server.messages import HEADER, RECORD
+from mpi import launcher
+from mpi.refusals import run_command
+from mpi.small_problem import EPOCHS, PARAMETERS, TRAINING, Run, write
+
+pytestmark = [pytest.mark.mpi, pytest.mark.skipif(launcher.find_mpiexec() is None, reason="no mpiexec")]
+BFLOAT16 = 2  # bytes
+
+
+@pytest.mark.parametrize(("place", "ranks"), [("apart", 5), ("beside", 3)])
+def test_replicas_learn_in_bfloat16(tmp_path, place, ranks):
+    problem, run = write(tmp_path), Run(tmp_path / "run")
+    settings = ["server.fetch_wire=bfloat16", "server.push_wire=bfloat16", "server.shards=2", f"server.place={place}"]
+    command = problem.train(run.folder, [*settings, "downpour.n_fetch=1", "downpour.n_push=1"])
+    run_command(command, ranks, problem.folder).require_success()
+    assert run.result["held_out_accuracy"] > 0.95 and run.result["examples"] == EPOCHS * TRAINING
+    last = run.metrics[-1]
+    assert last["refused"] == [0, 0] and last["updates"] == [last["step"]] * 2
+    assert last["bytes_pushed"] == last["step"] * (PARAMETERS * BFLOAT16 + 2 * HEADER.itemsize)
+    assert last["bytes_fetched"] >= last["step"] * (PARAMETERS * BFLOAT16 + 2 * RECORD.itemsize)
