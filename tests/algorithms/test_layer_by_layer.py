@@ -57,7 +57,7 @@ def truth():
     return train_serially(Digits(dtype=np.float64), RULE)[0].parameters.flat
 
 
-@pytest.mark.parametrize("n_fetch", [1, 3])
+@pytest.mark.parametrize("n_fetch", [1, 2, 3])
 @pytest.mark.parametrize("n_push", [1, 2])
 @pytest.mark.parametrize("latency", [1e-6, 5e-3])
 @pytest.mark.parametrize("overlap", [True, False])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distbelief.kernels import accrue, adagrad, all_finite, sgd
+from distbelief.kernels import accrue, adagrad, add, all_finite, sgd
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 # Around the widths of vector registers, and one that no unrolled loop divides.
@@ -140,6 +140,16 @@ def test_a_rate_of_zero_only_accrues(dtype):
     np.testing.assert_array_equal(accrued, expected)
 
 
+@sizes
+@dtypes
+def test_add(size, dtype):
+    accrued, gradient = vectors(2, size, dtype)
+    gradient.flags.writeable = False
+    true = accrued + gradient
+    assert add(accrued, gradient) is True
+    np.testing.assert_array_equal(accrued, true)
+
+
 @dtypes
 @pytest.mark.parametrize("stray", [np.nan, -np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("size", [1, 37])
@@ -148,6 +158,7 @@ def test_a_stray_number_is_seen_wherever_it_stands(stray, size, dtype):
         gradient = np.ones(size, dtype)
         gradient[place] = stray
         assert accrue(np.zeros(size, dtype), np.zeros(size, dtype), gradient, 0.1) is False
+        assert add(np.zeros(size, dtype), gradient) is False
         assert all_finite(gradient) is False
 
 

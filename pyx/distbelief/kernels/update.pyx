@@ -218,6 +218,30 @@ cdef inline int _accrue(real *parameters, real *accrued, const real *gradient, r
     return stray
 
 
+def add(real[::1] accrued, const real[::1] gradient):
+    """accrued += gradient. Returns whether every number of the gradient is finite."""
+    cdef Py_ssize_t block, blocks, first, size = accrued.shape[0]
+    cdef int stray = 0
+    assert gradient.shape[0] == size
+    blocks = (size + BLOCK - 1) // BLOCK
+    with nogil:
+        for block in prange(blocks, schedule="static", use_threads_if=_shared(blocks)):
+            first = block * BLOCK
+            stray |= _add(&accrued[first], &gradient[first], min(BLOCK, size - first))
+    return not stray
+
+
+cdef inline int _add(real *accrued, const real *gradient, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real g
+    cdef int stray = 0
+    for i in range(size):
+        g = gradient[i]
+        accrued[i] += g
+        stray |= g - g != 0
+    return stray
+
+
 def weigh(real[::1] gradient, double weight):
     """gradient *= weight. Returns whether every number of the gradient was finite."""
     cdef Py_ssize_t i, size = gradient.shape[0]

@@ -8,7 +8,7 @@ from distbelief.algorithms.model import Batch, Model, takes_hooks
 from distbelief.algorithms.returned import Leaving, ReturnedArena
 from distbelief.algorithms.step import Pieces, Step
 from distbelief.comm.endpoint import Endpoint
-from distbelief.kernels import accrue, all_finite, sgd
+from distbelief.kernels import accrue, add, all_finite, sgd
 from distbelief.nn.arena import Arena
 from distbelief.server import Client, Fetch, Push, held
 from distbelief.server.held import BFLOAT16
@@ -57,7 +57,7 @@ class LocalCopy:
         self._fetch: Fetch | None = None
         self._push: Push | None = None
         self._counts = self._accrued_counts = np.zeros(0, np.int64)
-        self._wait = self._push_begun = False
+        self._wait = self._push_begun = self._owes = False
         self._clock: int | None = None
 
     def start_fetching(self) -> None:
@@ -72,17 +72,20 @@ class LocalCopy:
         self.start_fetching()
         self._settle()
 
-    def step(self, batch: Batch, wait: bool, clock: int | None) -> float:
+    def step(self, batch: Batch, wait: bool, clock: int | None, fetched_next: bool = False) -> float:
         """accrued += gradient of `batch`, parameters -= rate gradient; returns the loss.
 
         `wait`: for what has not been fetched yet when it is needed; else it is brought in by a later step. `clock`:
-        push what has accrued, with this clock; None: not in this step.
+        push what has accrued, with this clock; None: not in this step. `fetched_next`: a fetch is started before the
+        next step, and will bring most of the parameters anew.
         """
         written = self._accrued = self._fresh() if self._steps == 0 else self._accrued
         if self._steps:
             assert self._gradient is not None, "made for steps that all push"
             written = self._gradient
         self._wait, self._clock, self._push_begun = wait, clock, False
+        # Owed is a gradient that the next step does not write over: after a push it begins in the other buffer.
+        self._owes = fetched_next and clock is not None
         step = Step(self._endpoint, self._pieces, self._model.flops(batch.size), self._bring, self._finish)
         if self._by_layers:
             loss = self._model.gradient(self.parameters, batch, written, step.needed, step.produced)
@@ -121,6 +124,11 @@ class LocalCopy:
             finite, passes = all_finite(accrued), 1
             self._owed[number] = accrued
             self._accrued_counts = self._counts
+        elif self._owes or not self._rate:
+            gradient = piece.of(self._gradient.flat)
+            finite, passes = add(accrued, gradient), 3
+            if self._owes:
+                self._owed[number] = gradient
         else:
             gradient = piece.of(self._gradient.flat)
             take_in = held.accrue_and_step if self._narrow else accrue

@@ -110,7 +110,8 @@ class Replica:
                     local.start_fetching()
                 wait = self._step == 0 or not self._downpour.overlap
                 self._step += 1
-                self._loss = local.step(batch, wait, self._clock if self._step % n_push == 0 else None)
+                clock = self._clock if self._step % n_push == 0 else None
+                self._loss = local.step(batch, wait, clock, self._step % n_fetch == 0)
                 if local.finite:
                     self._examples += batch.size
                     self._report_if_due()

@@ -25,7 +25,7 @@ from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.softmax_band import softmax_band, softmax_band_gradient, softmax_band_score
 from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
 from distbelief.kernels.threads import use_threads, used_threads
-from distbelief.kernels.update import accrue, adagrad, all_finite, compensate, momentum, sgd, weigh
+from distbelief.kernels.update import accrue, adagrad, add, all_finite, compensate, momentum, sgd, weigh
 from distbelief.kernels.vectors import combine, gram
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "PLANES",
     "POOLINGS",
     "accrue",
+    "add",
     "adagrad",
     "all_finite",
     "combine",
