@@ -3,7 +3,9 @@
 Importing this module initialises MPI. The communicator is duplicated, so our tags meet nobody else's.
 """
 
+import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 
@@ -18,6 +20,7 @@ from mpi4py import MPI  # noqa: E402  (the thread level must be set before)
 # MPI counts are C ints: longer transfers travel in parts, which both sides cut alike.
 PIECE = 1 << 30
 LINE = 64  # bytes of a cache line
+SHARED = "/dev/shm"  # where MPI libraries keep what the ranks of a node share
 # A wait polls this often, then for so many seconds more, giving its core away to whoever wants it in between: long
 # enough to catch an answer of a busy peer without a sleep. Partitions of a network wait for each other at every layer.
 SPINS, YIELDING = 40, 300e-6
@@ -93,32 +96,61 @@ def _parts(buffer: np.ndarray) -> list[tuple[np.ndarray, int]]:
     return [(part, part.size) for part in parts]
 
 
-def _one_node(comm: MPI.Comm) -> bool:
-    """Whether all ranks share memory. Collective."""
+def _free_to_share() -> float:
+    """Bytes that this node has for memory that its ranks share; MPI libraries do not look before they take it."""
+    try:
+        told = os.statvfs(SHARED)
+    except OSError:
+        return math.inf
+    return told.f_bavail * told.f_frsize
+
+
+def _sharing(comm: MPI.Comm, nbytes: int) -> tuple[bool, bool]:
+    """Whether all ranks share memory; and whether each node has what its ranks ask for, `nbytes` here. Collective."""
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    size = node.size
+    asked, fits = np.empty(1), np.empty(1, bool)
+    node.Allreduce(np.array([float(nbytes)]), asked)
+    free = _free_to_share()
+    comm.Allreduce(asked <= free, fits, MPI.LAND)
+    if comm.rank == 0 and not fits:
+        print(
+            f"distbelief: windows of {asked[0] / 2**30:.3g} GiB on one node, where {SHARED} has {free / 2**30:.3g} GiB "
+            "free: without shared memory, fetches take longer",
+            file=sys.stderr,
+            flush=True,
+        )
+    one = node.size == comm.size
     node.Free()
-    return size == comm.size
+    return one, bool(fits[0])
 
 
 class MpiWindow:
     """Memory in an MPI window, under one shared lock for its whole life; only Get is ever used on it.
 
-    Where all ranks are of one node, the memory is shared, and each finds that of the others in its address space.
+    Where all ranks are of one node, the memory is shared, and each finds that of the others in its address space. Where
+    a node has not so much to share, each rank's is private, and MPI moves what is read of it.
     """
 
     def __init__(self, comm: MPI.Comm, nbytes: int):
-        self._shared = _one_node(comm)
+        # Whole cache lines, as Open MPI packs the ranks of a node back to back; and at least one, as for 0 bytes some
+        # implementations hand out no address to view.
+        size = max(-(-nbytes // LINE), 1) * LINE
+        one_node, fits = _sharing(comm, size)
+        self._shared = one_node and fits
         info = MPI.Info.Create()
         info.Set("mpi_minimum_memory_alignment", str(LINE))
         info.Set("alloc_shared_noncontig", "true")  # each rank's on pages of its own
-        allocate = MPI.Win.Allocate_shared if self._shared else MPI.Win.Allocate
-        # Whole cache lines, as Open MPI packs the ranks of a node back to back; and at least one, as for 0 bytes some
-        # implementations hand out no address to view.
-        self._win = allocate(max(-(-nbytes // LINE), 1) * LINE, 1, info, comm)
+        if fits:
+            allocate = MPI.Win.Allocate_shared if one_node else MPI.Win.Allocate
+            self._win = allocate(size, 1, info, comm)
+            memory = np.frombuffer(self._win.tomemory(), np.uint8)
+        else:
+            memory = np.zeros(size + LINE, np.uint8)
+            memory = memory[-memory.ctypes.data % LINE :][:size]
+            self._win = MPI.Win.Create(memory, 1, info, comm)
         info.Free()
         self._win.Lock_all(MPI.MODE_NOCHECK)
-        self.local = np.frombuffer(self._win.tomemory(), np.uint8)[:nbytes]
+        self.local = memory[:nbytes]
         self.local[:] = 0
         self._win.Sync()
         comm.Barrier()  # nobody reads before everybody's memory is zero
