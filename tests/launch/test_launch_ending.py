@@ -1,7 +1,9 @@
 """How a program ends: the codes that it ends with."""
 
 import atexit
+import platform
 
+import numpy as np
 import pytest
 
 from distbelief.errors import UserError
@@ -22,3 +24,13 @@ def test_ranks_that_are_ended_at_exit_end_with_the_programs_code(monkeypatch, ca
         assert capsys.readouterr().err == "distbelief: error: the disk is full\n"
     handlers[0]()
     assert codes == [code]
+
+
+def test_what_there_is_no_memory_for_is_told_in_a_line(capsys):
+    try:
+        np.ones(1 << 60, np.uint8)
+    except MemoryError as error:
+        assert ending.end(error) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"distbelief: error: {platform.node()} has not enough memory: Unable to allocate 1.00 EiB")
+    assert "(ones in numeric.py, line " in said and said.count("\n") == 1

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from types import ModuleType
 
+import numpy as np
+
 from distbelief import cli
 from distbelief.launch.world import promised_rank
 
@@ -42,6 +44,10 @@ def be_slow(*arguments) -> None:
 
     Network.gradient = slowed
     return slowed(*arguments)
+
+
+def run_out_of_memory(*arguments) -> None:
+    np.ones(1 << 60, np.uint8)
 
 
 def in_gradient(act: Callable) -> None:
@@ -124,7 +130,13 @@ def lack_bfloat16() -> None:
     cpu.features = lambda: {"avx2"}
 
 
-ACTS = {"fails": fail, "falls-silent": fall_silent, "is-killed": be_killed, "is-slow": be_slow}
+ACTS = {
+    "fails": fail,
+    "falls-silent": fall_silent,
+    "is-killed": be_killed,
+    "is-slow": be_slow,
+    "runs-out-of-memory": run_out_of_memory,
+}
 PLACES = {
     "in-gradient": in_gradient,
     "in-apply": in_apply,

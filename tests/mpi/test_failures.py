@@ -52,6 +52,18 @@ def test_an_exception_ends_the_job_with_its_traceback(problem, tmp_path, where, 
     assert f"in {function}" in completed.stderr
 
 
+@pytest.mark.parametrize("where", ["in-apply", "in-gradient"])
+def test_a_rank_without_memory_says_so_in_a_line(problem, tmp_path, where):
+    rank = 1 if where == "in-apply" else 2
+    completed = train_with(f"runs-out-of-memory:{where}", rank, problem, tmp_path / "run")
+    said = [line for line in completed.stderr.splitlines() if line.startswith("distbelief: error: ")]
+    expected = (
+        rf"distbelief: error: rank {rank} on \S+ has not enough memory: Unable to allocate 1\.00 EiB for an array "
+    )
+    assert len(said) == 1 and re.match(expected, said[0]), completed
+    assert "Traceback" not in completed.stderr and completed.returncode == 2
+
+
 def test_an_exception_after_training_ends_the_job(problem, tmp_path):
     # The others wait for rank 0 outside MPI's finalisation, where an abort would make mpirun hang at times.
     completed = train_with("fails:at-the-end", 0, problem, tmp_path / "run", "stop.epochs=1")

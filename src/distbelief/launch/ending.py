@@ -1,9 +1,11 @@
 """How a program on many ranks ends when something is wrong: all of it, and one rank says why."""
 
 import atexit
+import platform
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import NoReturn
 
 from distbelief.errors import UserError
@@ -25,13 +27,16 @@ def end(error: Exception, alone: bool = False) -> int:
     """Say what is wrong, see to it that all ranks end, and return the code that this one is to exit with.
 
     A UserError is one line on stderr from rank 0, and code 2; all ranks must come here with one (launch.agreement),
-    or none but this one must be at work (`alone`). One that is Alone is a line from this rank, and ends all ranks at
-    once with code 2. Any other exception, on any rank, has its traceback printed and ends all ranks at once with code
+    or none but this one must be at work (`alone`). One that is Alone, or a MemoryError, is a line from this rank, and
+    ends all ranks at once with code 2. Any other exception, on any rank, has its traceback printed and ends all ranks at once with code
     1; under MPI these calls do not return.
     """
     global _code
     if isinstance(error, Alone):
         _end_all(f"distbelief: error: {error}\n", 2)
+        return 2
+    if isinstance(error, MemoryError):
+        _end_all(f"distbelief: error: {_out_of_memory(error)}\n", 2)
         return 2
     if isinstance(error, UserError):
         _code = 2
@@ -42,6 +47,16 @@ def end(error: Exception, alone: bool = False) -> int:
         return 2
     _end_all("".join(traceback.format_exception(error)), 1)
     return 1
+
+
+def _out_of_memory(error: MemoryError) -> str:
+    """Who it was, on which node, what for and where: NumPy says how much."""
+    here = "" if promised_size() is None else f"rank {promised_rank()} on "
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{here}{platform.node()} has not enough memory: {error or 'MemoryError'} ({last.name} in "
+        f"{Path(last.filename).name}, line {last.lineno}); `distbelief plan` tells what networks need"
+    )
 
 
 def _end_all(words: str, code: int) -> None:
