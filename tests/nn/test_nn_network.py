@@ -149,8 +149,21 @@ def test_a_batch_larger_than_the_buffers_is_refused(call):
 
 def test_a_batch_of_another_width_is_refused():
     network = a_network()
-    with pytest.raises((AssertionError, ValueError)):
+    with pytest.raises(ValueError, match="^examples of 7 numbers, the network takes 6$"):
         network.score(some_parameters(network), a_batch(3, features=7))
+
+
+@pytest.mark.parametrize("batch", [0, -3, 2.5, "9", None])
+def test_a_network_for_batches_of_nothing_is_refused(batch):
+    with pytest.raises(UserError, match=f"^batch = {batch!r}, expected an integer of 1 or more"):
+        a_network(batch=batch)
+
+
+def test_a_loss_may_be_given_by_its_name():
+    layers = [Dense("only", 3, 1)]
+    assert Network(layers, batch=np.int64(1), loss="squared").classes == 1
+    with pytest.raises(UserError, match="^loss = 'hinge', expected one of softmax, logistic, squared$"):
+        Network(layers, batch=1, loss="hinge")
 
 
 def test_layers_that_do_not_chain_are_refused():

@@ -12,7 +12,7 @@ from distbelief.nn.bfloat16 import Rounded, computing, holding, wide
 from distbelief.nn.build import place
 from distbelief.nn.initialisation import fill_interval
 from distbelief.nn.layers import BFLOAT16, DenseBfloat16, Layer
-from distbelief.nn.losses import Loss, SoftmaxCrossEntropy
+from distbelief.nn.losses import LOSSES, Loss, SoftmaxCrossEntropy
 from distbelief.nn.memory import Buffers, Memory, Views, room_for
 
 Hook = Callable[..., None]
@@ -31,7 +31,7 @@ class Network:
         layers: Sequence[Layer],
         batch: int,
         dtype: np.dtype | type | str = np.float32,
-        loss: Loss | None = None,
+        loss: Loss | str | None = None,
         penalty: float = 0.0,
         held: str | None = None,
     ):
@@ -41,12 +41,14 @@ class Network:
         `held`: "bfloat16" if the parameters given are bfloat16 too (uint16), and no float32 copy of them is to be; None
         if they are as computed. Only with dtype "bfloat16"; dense and locally connected layers alone can have it so.
 
-        `loss`: SoftmaxCrossEntropy, unless another is given.
+        `loss`: SoftmaxCrossEntropy, unless another is given, or its name in LOSSES.
 
         `penalty`: adds penalty/2 times the sum of the squares of all weights (not biases) to the loss of a minibatch,
         once, and its gradient to the gradient. A score is without it.
         """
-        self._loss = loss or SoftmaxCrossEntropy()
+        if not isinstance(batch, int | np.integer) or batch < 1:
+            raise UserError(f"batch = {batch!r}, expected an integer of 1 or more: examples in a minibatch")
+        self._loss = _loss(loss)
         _expect_chain(layers, self._loss)
         self.batch = batch
         narrow = dtype == "bfloat16"
@@ -113,7 +115,9 @@ class Network:
 
     def _forward(self, parameters: Arena, x_in: np.ndarray, needed: Hook | None = None) -> tuple[np.ndarray, Views]:
         """The inputs in the first layer's shape, and the arrays of the step, of which y is filled."""
-        n = x_in.shape[1]
+        numbers, n = x_in.shape
+        if numbers != self.inputs:
+            raise ValueError(f"examples of {numbers} numbers, the network takes {self.inputs}")
         if n > self.batch:
             raise ValueError(f"a batch of {n} examples, the network was built for up to {self.batch}")
         views = self._buffers.views(n)
@@ -144,6 +148,14 @@ class Network:
     def _flat(self, z: np.ndarray) -> np.ndarray:
         """The last layer's outputs, or their gradients, as the loss sees them: [classes, n]."""
         return z.reshape(self.classes, z.shape[-1])
+
+
+def _loss(given: Loss | str | None) -> Loss:
+    if isinstance(given, str):
+        if given not in LOSSES:
+            raise UserError(f"loss = {given!r}, expected one of {', '.join(LOSSES)}")
+        return LOSSES[given]()
+    return given or SoftmaxCrossEntropy()
 
 
 def _expect_chain(layers: Sequence[Layer], loss: Loss) -> None:
