@@ -43,6 +43,7 @@ from distbelief.kernels import (
     gather_columns,
     sgd,
 )
+from distbelief.processor import prepare
 
 RATE = 1e-6
 RELU = ACTIVATIONS["relu"]
@@ -214,6 +215,7 @@ def row(result: dict) -> str:
 
 def main() -> None:
     told = arguments()
+    prepare()  # as a run begins
     repetitions, least = (3, 0.001) if told.quick else (15, 0.02)
     roof = roofline(repetitions)
     print(f"roofline: {roof.gemm:.1f} GFLOP/s (float32 product of NumPy's BLAS), {roof.memory:.1f} GB/s (memcpy)")

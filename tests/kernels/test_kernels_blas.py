@@ -8,7 +8,15 @@ from scipy.linalg import cython_blas
 
 from distbelief.kernels import product, use_sgemm, use_threads
 
-SIZES = [(1, 1, 1), (17, 5, 3), (64, 32, 48), (131, 257, 67)]
+SIZES = [(1, 1, 1), (17, 5, 3), (64, 32, 48), (131, 257, 67), (70, 300, 1100), (9, 8, 1030)]
+
+
+@pytest.fixture(params=[True, False], ids=["knows AVX-512", "does not"])
+def knowing(request):
+    """What is multiplied in blocks of ours depends on what the BLAS knows, too."""
+    use_sgemm(0, request.param)
+    yield
+    use_sgemm()
 
 
 @pytest.fixture(params=[1, 3])
@@ -22,7 +30,7 @@ def threads(request):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
-def test_product_is_numpys(threads, rows, columns, inner, dtype, transpose_a, transpose_b):
+def test_product_is_numpys(threads, knowing, rows, columns, inner, dtype, transpose_a, transpose_b):
     random = np.random.default_rng([rows, columns, inner])
     a, b = random.standard_normal((rows, inner)), random.standard_normal((inner, columns))
     out = np.full((rows, columns), np.nan, dtype)

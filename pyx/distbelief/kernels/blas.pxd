@@ -16,6 +16,7 @@ ctypedef void (*gemm16_pointer)(int layout, int transa, int transb, int m, int n
 
 cdef sgemm_pointer sgemm
 cdef bint scipys         # whether that is SciPy's
+cdef bint widest         # whether it uses the CPU's widest registers, as far as is known
 cdef gemm16_pointer gemm16  # NULL: there is none
 cdef int way16                # by which our own come before it (multiply16.h); 0: they do not
 

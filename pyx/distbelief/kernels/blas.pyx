@@ -14,19 +14,22 @@ cdef extern from "distbelief/kernels/multiply16.h":
 
 sgemm = <sgemm_pointer>cython_blas.sgemm
 scipys = True
+widest = True
 gemm16 = NULL
 way16 = BY_NOTHING
 
 _WAYS = {"amx": BY_AMX, "avx512": BY_AVX512}
 
 
-def use_sgemm(size_t address=0):
+def use_sgemm(size_t address=0, bint knows_avx512=True):
     """Compute float32 products with the sgemm at `address`, in the Fortran convention and with 32-bit integers.
 
     0: SciPy's, as in the beginning. The function is called from several threads at once and should use one itself.
+    `knows_avx512`: whether it uses these registers where the CPU has them. If not, products of dense layers are
+    computed in blocks of ours whatever their size, float64's too; else only those that these are faster for.
     """
-    global sgemm, scipys
-    scipys = not address
+    global sgemm, scipys, widest
+    scipys, widest = not address, knows_avx512
     sgemm = <sgemm_pointer><uintptr_t>address if address else <sgemm_pointer>cython_blas.sgemm
 
 

@@ -12,8 +12,15 @@
 #define BLOCK_ROWS 192  /* of a block of W, a multiple of all tiles' heights */
 #define SUMS (655360 / (ptrdiff_t)sizeof(REAL)) /* that stay in the second cache */
 #define STRIP (2 * VECTOR_BYTES / (ptrdiff_t)sizeof(REAL)) /* columns of a result: two registers */
-#define NARROW 256      /* columns of a result that NAME(row_product) and NAME(column_product) take, */
+#define NARROW 256      /* columns of a result that NAME(row_product) and NAME(column_product) take at a time, */
 #define LONGEST 512     /* and batch that NAME(outer_product) does */
+
+/* Whether the registers are those that a BLAS may not know how to use yet (see blas.use_sgemm). */
+#if defined(__AVX512F__)
+#define WIDEST 1
+#else
+#define WIDEST 0
+#endif
 
 /* Where it was measured that they are faster than what: with the registers of AVX2, and of AVX-512. Baseline builds
    lack those that a BLAS finds at run time. */
@@ -39,36 +46,44 @@ static void NAME(pack)(const REAL *from, ptrdiff_t rows, ptrdiff_t columns, ptrd
         for (ptrdiff_t j = 0; j < columns; j++) to[k * ldto + j] = from[k * ld + j];
 }
 
-/* c[i, j] = sum over k < inner of w[i, k] b[k, j], for i < rows, j < columns <= NARROW; all dense. */
-static void NAME(row_product)(const REAL *w, const REAL *b, REAL *c, ptrdiff_t rows, ptrdiff_t columns,
-                              ptrdiff_t inner) {
+/* c[i, j] = sum over k < inner of w[i, k] b[k, j], for i < rows, j < columns <= NARROW; w dense, the rows of b and c ld
+   apart. */
+static void NAME(row_block)(const REAL *w, const REAL *b, REAL *c, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t inner,
+                            ptrdiff_t ld) {
     _Alignas(CACHE_LINE) REAL strips[ROW_INNER * NARROW];
     for (ptrdiff_t k = 0; k < inner; k += ROW_INNER) {
-        Product p = {.outer = 1, .a_i = inner, .a_k = 1, .b_k = STRIP, .c_i = columns, .add = k > 0};
+        Product p = {.outer = 1, .a_i = inner, .a_k = 1, .b_k = STRIP, .c_i = ld, .add = k > 0};
         p.inner = inner - k < ROW_INNER ? inner - k : ROW_INNER;
         for (ptrdiff_t j = 0; j < columns; j += STRIP)
-            NAME(pack)(b + k * columns + j, p.inner, columns - j < STRIP ? columns - j : STRIP, columns,
-                       strips + j * ROW_INNER, STRIP);
+            NAME(pack)(b + k * ld + j, p.inner, columns - j < STRIP ? columns - j : STRIP, ld, strips + j * ROW_INNER,
+                       STRIP);
         for (ptrdiff_t i = 0; i < rows; i += BLOCK_ROWS)
             for (ptrdiff_t j = 0; j < columns; j += STRIP) {
                 p.rows = rows - i < BLOCK_ROWS ? rows - i : BLOCK_ROWS;
                 p.columns = columns - j < STRIP ? columns - j : STRIP;
-                NAME(product)(&p, w + i * inner + k, strips + j * ROW_INNER, c + i * columns + j);
+                NAME(product)(&p, w + i * inner + k, strips + j * ROW_INNER, c + i * ld + j);
             }
     }
 }
 
-/* c[i, j] = sum over k < inner of w[k, i] b[k, j], for i < rows, j < columns <= NARROW; w's rows are ldw apart, b and c
-   dense. Computed is the transpose, so that vectors of w are loaded where they lie, a strip of its columns at a time,
-   while the next strip is called: no hardware sees a pattern in lines so far apart. */
-static void NAME(column_product)(const REAL *w, ptrdiff_t ldw, const REAL *b, REAL *c, ptrdiff_t rows,
-                                 ptrdiff_t columns, ptrdiff_t inner) {
+/* c[i, j] = sum over k < inner of w[i, k] b[k, j], for i < rows, j < columns; all dense. */
+static void NAME(row_product)(const REAL *w, const REAL *b, REAL *c, ptrdiff_t rows, ptrdiff_t columns,
+                              ptrdiff_t inner) {
+    for (ptrdiff_t j = 0; j < columns; j += NARROW)
+        NAME(row_block)(w, b + j, c + j, rows, columns - j < NARROW ? columns - j : NARROW, inner, columns);
+}
+
+/* c[i, j] = sum over k < inner of w[k, i] b[k, j], for i < rows, j < columns <= NARROW; w's rows are ldw apart, those of
+   b and c ld. Computed is the transpose, so that vectors of w are loaded where they lie, a strip of its columns at a
+   time, while the next strip is called: no hardware sees a pattern in lines so far apart. */
+static void NAME(column_block)(const REAL *w, ptrdiff_t ldw, const REAL *b, REAL *c, ptrdiff_t rows,
+                               ptrdiff_t columns, ptrdiff_t inner, ptrdiff_t ld) {
     _Alignas(CACHE_LINE) REAL sums[SUMS];
     const ptrdiff_t most = SUMS / columns / STRIP * STRIP;
     for (ptrdiff_t i = 0; i < rows; i += most) {
         const ptrdiff_t wide = rows - i < most ? rows - i : most;
         for (ptrdiff_t k = 0; k < inner; k += COLUMN_INNER) {
-            Product p = {.rows = columns, .outer = 1, .a_i = 1, .a_k = columns, .b_k = ldw, .c_i = STRIP, .add = k > 0};
+            Product p = {.rows = columns, .outer = 1, .a_i = 1, .a_k = ld, .b_k = ldw, .c_i = STRIP, .add = k > 0};
             p.inner = inner - k < COLUMN_INNER ? inner - k : COLUMN_INNER;
             for (ptrdiff_t s = 0; s < wide; s += STRIP) {
                 const int beside = s + STRIP < wide;
@@ -78,27 +93,38 @@ static void NAME(column_product)(const REAL *w, ptrdiff_t ldw, const REAL *b, RE
                     for (ptrdiff_t line = 0; line < STRIP; line += CACHE_LINE / sizeof(REAL))
                         __builtin_prefetch(next + q * ldw + line, 0, 2);
                 p.columns = wide - s < STRIP ? wide - s : STRIP;
-                NAME(product)(&p, b + k * columns, w + k * ldw + i + s, sums + s * columns);
+                NAME(product)(&p, b + k * ld, w + k * ldw + i + s, sums + s * columns);
             }
         }
         for (ptrdiff_t s = 0; s < wide; s++)
             for (ptrdiff_t j = 0; j < columns; j++)
-                c[(i + s) * columns + j] = sums[s / STRIP * STRIP * columns + j * STRIP + s % STRIP];
+                c[(i + s) * ld + j] = sums[s / STRIP * STRIP * columns + j * STRIP + s % STRIP];
     }
 }
 
-/* c[i, j] = sum over k < inner of a[i, k] b[j, k], for i < rows, j < columns; all dense; inner <= LONGEST. */
+/* c[i, j] = sum over k < inner of w[k, i] b[k, j], for i < rows, j < columns; w's rows are ldw apart, b and c dense. */
+static void NAME(column_product)(const REAL *w, ptrdiff_t ldw, const REAL *b, REAL *c, ptrdiff_t rows,
+                                 ptrdiff_t columns, ptrdiff_t inner) {
+    for (ptrdiff_t j = 0; j < columns; j += NARROW)
+        NAME(column_block)(w, ldw, b + j, c + j, rows, columns - j < NARROW ? columns - j : NARROW, inner, columns);
+}
+
+/* c[i, j] = sum over k < inner of a[i, k] b[j, k], for i < rows, j < columns; all dense. */
 static void NAME(outer_product)(const REAL *a, const REAL *b, REAL *c, ptrdiff_t rows, ptrdiff_t columns,
                                 ptrdiff_t inner) {
     _Alignas(CACHE_LINE) REAL strip[LONGEST * STRIP];
-    Product p = {.rows = rows, .outer = 1, .inner = inner, .a_i = inner, .a_k = 1, .b_k = STRIP, .c_i = columns};
-    p.stream = (uintptr_t)c % CACHE_LINE == 0 && columns * sizeof(REAL) % CACHE_LINE == 0;
-    for (ptrdiff_t j = 0; j < columns; j += STRIP) {
-        p.columns = columns - j < STRIP ? columns - j : STRIP;
-        for (ptrdiff_t k = 0; k < inner; k += STRIP)
-            for (ptrdiff_t l = 0; l < p.columns; l++)
-                for (ptrdiff_t m = k; m < k + STRIP && m < inner; m++) strip[m * STRIP + l] = b[(j + l) * inner + m];
-        NAME(product)(&p, a, strip, c + j);
-    }
+    const int whole_lines = (uintptr_t)c % CACHE_LINE == 0 && columns * sizeof(REAL) % CACHE_LINE == 0;
+    for (ptrdiff_t j = 0; j < columns; j += STRIP)
+        for (ptrdiff_t first = 0; first < inner; first += LONGEST) {
+            const ptrdiff_t last = inner - first < LONGEST ? inner : first + LONGEST;
+            Product p = {.rows = rows, .outer = 1, .inner = last - first, .a_i = inner, .a_k = 1, .b_k = STRIP};
+            p.columns = columns - j < STRIP ? columns - j : STRIP;
+            p.c_i = columns, p.add = first > 0, p.stream = whole_lines && inner <= LONGEST;
+            for (ptrdiff_t k = first; k < last; k += STRIP)
+                for (ptrdiff_t l = 0; l < p.columns; l++)
+                    for (ptrdiff_t m = k; m < k + STRIP && m < last; m++)
+                        strip[(m - first) * STRIP + l] = b[(j + l) * inner + m];
+            NAME(product)(&p, a + first, strip, c + j);
+        }
     FENCE();
 }

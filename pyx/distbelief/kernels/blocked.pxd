@@ -1,6 +1,8 @@
 # The products of dense layers on row-major data: ours (blocked.h) where it measured faster, else BLAS's.
+#
+# `whole`: the numbers of the large matrix, of which this may be a band's share, as a thread takes it.
 
-from distbelief.kernels.blas cimport gemm, scipys
+from distbelief.kernels.blas cimport gemm, scipys, widest
 from distbelief.kernels.product cimport Product
 from distbelief.kernels.real cimport real
 
@@ -19,6 +21,7 @@ cdef extern from *:
     #undef NAME
     """
     bint FAST_COLUMNS
+    bint WIDEST
     bint FAST_OUTER(bint openblas) nogil
     bint FAST_ROWS(bint openblas) nogil
     Py_ssize_t NARROW
@@ -41,13 +44,23 @@ cdef extern from *:
 
 cdef enum:
     LARGE = 1 << 20  # numbers of a matrix from which on it does not stay in the caches, with what else a step touches
+    SMALL = 1 << 11  # and below which a product is over before its tiles are full
+    FEW = 8  # examples: products with fewer wait for memory
+
+
+cdef inline bint _ours(Py_ssize_t whole, Py_ssize_t n, Py_ssize_t most) noexcept nogil:
+    """Whether a product of that many numbers with n examples is for our blocks: if the caches do not hold it, up to
+    `most` examples; and nearly always where the BLAS has but half of our registers."""
+    if WIDEST and not widest:
+        return whole >= SMALL and n >= FEW
+    return whole >= LARGE and n <= most
 
 
 cdef inline void row_product(const real *w, const real *b, real *c, Py_ssize_t rows, Py_ssize_t columns,
-                             Py_ssize_t inner) noexcept nogil:
+                             Py_ssize_t inner, Py_ssize_t whole) noexcept nogil:
     """C[rows, columns] = W[rows, inner] B[inner, columns]: forward. With AVX-512 OpenBLAS's is slower; MKL's is on
     other processors than Intel's."""
-    if FAST_ROWS(scipys) and rows * inner >= LARGE and columns <= NARROW:
+    if FAST_ROWS(scipys) and _ours(whole, columns, NARROW):
         if real is float:
             _rows_float(w, b, c, rows, columns, inner)
         else:
@@ -58,12 +71,12 @@ cdef inline void row_product(const real *w, const real *b, real *c, Py_ssize_t r
 
 
 cdef inline void outer_product(const real *a, const real *b, real *c, Py_ssize_t rows, Py_ssize_t columns,
-                               Py_ssize_t inner) noexcept nogil:
+                               Py_ssize_t inner, Py_ssize_t whole) noexcept nogil:
     """C[rows, columns] = A[rows, inner] B[columns, inner]': the gradient by weights.
 
     Ours writes past the caches, and is faster than MKL's; than OpenBLAS's with AVX-512.
     """
-    if FAST_OUTER(scipys) and rows * columns >= LARGE and inner <= LONGEST:
+    if FAST_OUTER(scipys) and _ours(whole, inner, LONGEST):
         if real is float:
             _outer_float(a, b, c, rows, columns, inner)
         else:
@@ -74,13 +87,13 @@ cdef inline void outer_product(const real *a, const real *b, real *c, Py_ssize_t
 
 
 cdef inline void column_product(const real *w, Py_ssize_t ldw, const real *b, real *c, Py_ssize_t rows,
-                                Py_ssize_t columns, Py_ssize_t inner) noexcept nogil:
+                                Py_ssize_t columns, Py_ssize_t inner, Py_ssize_t whole) noexcept nogil:
     """C[rows, columns] = W[inner, rows]' B[inner, columns], W's rows ldw apart: the gradient by inputs.
 
     Ours is faster than OpenBLAS's, which reads W in pieces of lines, and no slower than MKL's. For wider results both
     are as fast.
     """
-    if FAST_COLUMNS and rows * inner >= LARGE and columns <= NARROW:
+    if FAST_COLUMNS and _ours(whole, columns, NARROW):
         if real is float:
             _columns_float(w, ldw, b, c, rows, columns, inner)
         else:

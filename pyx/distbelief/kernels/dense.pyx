@@ -18,30 +18,31 @@ ACTIVATIONS = {"linear": LINEAR, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU}
 
 
 cdef void _forward(const real *w, const real *b, const real *x, int activation, real *y, Py_ssize_t outputs,
-                   Py_ssize_t inputs, Py_ssize_t n) noexcept nogil:
+                   Py_ssize_t inputs, Py_ssize_t n, Py_ssize_t whole) noexcept nogil:
     cdef Py_ssize_t o
     if outputs == 0:
         return
-    row_product[real](w, x, y, outputs, n, inputs)
+    row_product[real](w, x, y, outputs, n, inputs, whole)
     for o in range(outputs):
         activate(y + o * n, b[o], n, activation)
 
 
 cdef void _backward_to_weights(const real *x, const real *y, int activation, real *dy, real *dw, real *db,
-                               Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n) noexcept nogil:
+                               Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n,
+                               Py_ssize_t whole) noexcept nogil:
     cdef Py_ssize_t o
     if outputs == 0:
         return
     for o in range(outputs):
         db[o] = derive(y + o * n, dy + o * n, n, activation)
-    outer_product[real](dy, x, dw, outputs, inputs, n)
+    outer_product[real](dy, x, dw, outputs, inputs, n, whole)
 
 
 cdef void _backward_to_inputs(const real *w, const real *dy, real *dx, Py_ssize_t outputs, Py_ssize_t inputs,
                               Py_ssize_t first, Py_ssize_t last, Py_ssize_t n) noexcept nogil:
     """Rows first..last-1 of dx."""
     if last > first:
-        column_product[real](w + first, inputs, dy, dx + first * n, last - first, n, outputs)
+        column_product[real](w + first, inputs, dy, dx + first * n, last - first, n, outputs, outputs * inputs)
 
 
 def dense_forward(const real[:, ::1] w_oi, const real[::1] b_o, const real[:, ::1] x_in, int activation,
@@ -57,7 +58,7 @@ def dense_forward(const real[:, ::1] w_oi, const real[::1] b_o, const real[:, ::
         for band in prange(bands, schedule="dynamic", use_threads_if=bands > 1):
             first = band_start(outputs, bands, band)
             _forward[real](&w_oi[0, 0] + first * inputs, &b_o[0] + first, &x_in[0, 0], activation,
-                           &y_on[0, 0] + first * n, band_start(outputs, bands, band + 1) - first, inputs, n)
+                           &y_on[0, 0] + first * n, band_start(outputs, bands, band + 1) - first, inputs, n, outputs * inputs)
 
 
 def dense_backward(const real[:, ::1] w_oi, const real[:, ::1] x_in, const real[:, ::1] y_on, int activation,
@@ -81,7 +82,7 @@ def dense_backward(const real[:, ::1] w_oi, const real[:, ::1] x_in, const real[
             first = band_start(outputs, bands, band)
             _backward_to_weights[real](&x_in[0, 0], &y_on[0, 0] + first * n, activation, &dy_on[0, 0] + first * n,
                                        &dw_oi[0, 0] + first * inputs, &db_o[0] + first,
-                                       band_start(outputs, bands, band + 1) - first, inputs, n)
+                                       band_start(outputs, bands, band + 1) - first, inputs, n, outputs * inputs)
         if dx_in.shape[0]:
             for band in prange(bands, schedule="dynamic", use_threads_if=bands > 1):
                 _backward_to_inputs[real](&w_oi[0, 0], &dy_on[0, 0], &dx_in[0, 0], outputs, inputs,
@@ -99,19 +100,19 @@ def product(bint transpose_a, bint transpose_b, const real[:, ::1] a, const real
             first = band_start(rows, bands, band)
             _product[real](transpose_a, transpose_b, &a[0, 0] + first * (1 if transpose_a else inner), a.shape[1],
                            &b[0, 0], b.shape[1], &out[0, 0] + first * columns,
-                           band_start(rows, bands, band + 1) - first, columns, inner)
+                           band_start(rows, bands, band + 1) - first, columns, inner, rows)
 
 
 cdef void _product(bint transpose_a, bint transpose_b, const real *a, Py_ssize_t lda, const real *b, Py_ssize_t ldb,
-                   real *out, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner) noexcept nogil:
+                   real *out, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner, Py_ssize_t all_rows) noexcept nogil:
     if rows == 0:
         return
     if transpose_a and not transpose_b:
-        column_product[real](a, lda, b, out, rows, columns, inner)
+        column_product[real](a, lda, b, out, rows, columns, inner, all_rows * inner)
     elif transpose_b and not transpose_a:
-        outer_product[real](a, b, out, rows, columns, inner)
+        outer_product[real](a, b, out, rows, columns, inner, all_rows * columns)
     elif not transpose_a:
-        row_product[real](a, b, out, rows, columns, inner)
+        row_product[real](a, b, out, rows, columns, inner, all_rows * inner)
     else:
         gemm[real](b't', b't', <int>rows, <int>columns, <int>inner,
                    <real *>a, <int>lda, <real *>b, <int>ldb, 0, out, <int>columns)

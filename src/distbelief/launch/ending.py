@@ -28,8 +28,8 @@ def end(error: Exception, alone: bool = False) -> int:
 
     A UserError is one line on stderr from rank 0, and code 2; all ranks must come here with one (launch.agreement),
     or none but this one must be at work (`alone`). One that is Alone, or a MemoryError, is a line from this rank, and
-    ends all ranks at once with code 2. Any other exception, on any rank, has its traceback printed and ends all ranks at once with code
-    1; under MPI these calls do not return.
+    ends all ranks at once with code 2. Any other exception, on any rank, has its traceback printed and ends all ranks
+    at once with code 1; under MPI these calls do not return.
     """
     global _code
     if isinstance(error, Alone):

@@ -8,6 +8,11 @@ def name() -> str:
     return _told("model name") or platform.processor() or platform.machine()
 
 
+def vendor() -> str:
+    """Who made it: GenuineIntel, AuthenticAMD; empty where Linux does not tell."""
+    return _told("vendor_id")
+
+
 def features() -> set[str]:
     """The names that Linux has for the extensions of its instruction set: avx2, amx_bf16, ..."""
     return set((_told("flags") or _told("Features")).split())

@@ -6,6 +6,7 @@ from threadpoolctl import ThreadpoolController
 
 from distbelief.kernels import kernels16, use_gemm16, use_kernels16, use_sgemm, use_threads
 from distbelief.processor import cpu, mkl
+from distbelief.processor.registers import knows_avx512
 
 Blas = Literal["scipy", "mkl"]
 
@@ -33,7 +34,7 @@ def prepare(threads: int = 1, blas: Blas = "scipy", dtype: str = "float32") -> s
     # A BLAS may share the kernels' OpenMP, and then takes its number of threads with it: the kernels' comes last.
     ThreadpoolController().select(user_api="blas").limit(limits=1)
     use_threads(threads)
-    use_sgemm(sgemm)
+    use_sgemm(sgemm, knows_avx512(blas))
     use_gemm16(mkl.address(_PRODUCT) if narrow and lack is None and not ours else 0)
     return (
         lack and f"bfloat16: {lack}; its numbers are widened and multiplied in float32, no faster than float32 itself"
