@@ -57,12 +57,17 @@ static void NAME(row_block)(const REAL *w, const REAL *b, REAL *c, ptrdiff_t row
         for (ptrdiff_t j = 0; j < columns; j += STRIP)
             NAME(pack)(b + k * ld + j, p.inner, columns - j < STRIP ? columns - j : STRIP, ld, strips + j * ROW_INNER,
                        STRIP);
-        for (ptrdiff_t i = 0; i < rows; i += BLOCK_ROWS)
+        for (ptrdiff_t i = 0; i < rows; i += BLOCK_ROWS) {
+            /* From a block of w to the next one: below, or else at the top on the right. */
+            const ptrdiff_t right = k + ROW_INNER < inner ? ROW_INNER - i * inner : 0;
+            const ptrdiff_t next = i + BLOCK_ROWS < rows ? BLOCK_ROWS * inner : right;
             for (ptrdiff_t j = 0; j < columns; j += STRIP) {
                 p.rows = rows - i < BLOCK_ROWS ? rows - i : BLOCK_ROWS;
                 p.columns = columns - j < STRIP ? columns - j : STRIP;
+                p.a_ahead = j ? 0 : next;
                 NAME(product)(&p, w + i * inner + k, strips + j * ROW_INNER, c + i * ld + j);
             }
+        }
     }
 }
 
