@@ -78,8 +78,8 @@ static void NAME(row_product)(const REAL *w, const REAL *b, REAL *c, ptrdiff_t r
         NAME(row_block)(w, b + j, c + j, rows, columns - j < NARROW ? columns - j : NARROW, inner, columns);
 }
 
-/* c[i, j] = sum over k < inner of w[k, i] b[k, j], for i < rows, j < columns <= NARROW; w's rows are ldw apart, those of
-   b and c ld. Computed is the transpose, so that vectors of w are loaded where they lie, a strip of its columns at a
+/* c[i, j] = sum over k < inner of w[k, i] b[k, j], for i < rows, j < columns <= NARROW; w's rows are ldw apart, those
+   of b and c ld. Computed is the transpose, so that vectors of w are loaded where they lie, a strip of its columns at a
    time, while the next strip is called: no hardware sees a pattern in lines so far apart. */
 static void NAME(column_block)(const REAL *w, ptrdiff_t ldw, const REAL *b, REAL *c, ptrdiff_t rows,
                                ptrdiff_t columns, ptrdiff_t inner, ptrdiff_t ld) {
@@ -92,11 +92,8 @@ static void NAME(column_block)(const REAL *w, ptrdiff_t ldw, const REAL *b, REAL
             p.inner = inner - k < COLUMN_INNER ? inner - k : COLUMN_INNER;
             for (ptrdiff_t s = 0; s < wide; s += STRIP) {
                 const int beside = s + STRIP < wide;
-                const ptrdiff_t below = inner - k - COLUMN_INNER;
-                const REAL *next = w + (beside ? k * ldw + i + s + STRIP : (k + COLUMN_INNER) * ldw + i);
-                for (ptrdiff_t q = 0; q < (beside ? p.inner : below < COLUMN_INNER ? below : COLUMN_INNER); q++)
-                    for (ptrdiff_t line = 0; line < STRIP; line += CACHE_LINE / sizeof(REAL))
-                        __builtin_prefetch(next + q * ldw + line, 0, 2);
+                const int below = k + 2 * COLUMN_INNER <= inner;
+                p.b_ahead = beside ? STRIP : below ? COLUMN_INNER * ldw - s : 0;
                 p.columns = wide - s < STRIP ? wide - s : STRIP;
                 NAME(product)(&p, b + k * ld, w + k * ldw + i + s, sums + s * columns);
             }

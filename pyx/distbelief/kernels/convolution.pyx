@@ -80,7 +80,7 @@ cdef void _backward_to_weights(const Geometry *g, const real *x, const real *dz,
     p.rows, p.columns, p.outer, p.inner = g.maps, g.kw * g.channels, g.ow, g.n
     p.a_i, p.a_o, p.a_k = g.n, g.maps * g.n, 1
     p.b_o, p.b_k, p.c_i, p.add = g.stride * g.channels, step, g.kh * p.columns, True
-    p.a_ahead, p.c_ahead, p.stream = 0, 0, False
+    p.a_ahead, p.b_ahead, p.c_ahead, p.stream = 0, 0, 0, False
     for row in range(first, (g.oh - 1) * g.stride + last):
         transpose_row(g, x, row, scratch)
         for u in range(first, last):

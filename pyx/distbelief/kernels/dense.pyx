@@ -58,7 +58,8 @@ def dense_forward(const real[:, ::1] w_oi, const real[::1] b_o, const real[:, ::
         for band in prange(bands, schedule="dynamic", use_threads_if=bands > 1):
             first = band_start(outputs, bands, band)
             _forward[real](&w_oi[0, 0] + first * inputs, &b_o[0] + first, &x_in[0, 0], activation,
-                           &y_on[0, 0] + first * n, band_start(outputs, bands, band + 1) - first, inputs, n, outputs * inputs)
+                           &y_on[0, 0] + first * n, band_start(outputs, bands, band + 1) - first, inputs, n,
+                           outputs * inputs)
 
 
 def dense_backward(const real[:, ::1] w_oi, const real[:, ::1] x_in, const real[:, ::1] y_on, int activation,
@@ -104,7 +105,8 @@ def product(bint transpose_a, bint transpose_b, const real[:, ::1] a, const real
 
 
 cdef void _product(bint transpose_a, bint transpose_b, const real *a, Py_ssize_t lda, const real *b, Py_ssize_t ldb,
-                   real *out, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner, Py_ssize_t all_rows) noexcept nogil:
+                   real *out, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner,
+                   Py_ssize_t all_rows) noexcept nogil:
     if rows == 0:
         return
     if transpose_a and not transpose_b:

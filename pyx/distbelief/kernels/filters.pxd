@@ -55,7 +55,7 @@ cdef inline void _forward_row(const Geometry *g, Py_ssize_t i, const real *w, co
     p.rows, p.columns, p.outer, p.inner = g.maps, g.n, g.kh, g.kw * g.channels
     p.a_i, p.a_o, p.a_k = g.kh * p.inner, p.inner, 1
     p.b_o, p.b_k, p.c_i, p.add = g.width * g.channels * g.n, g.n, g.n, False
-    p.a_ahead, p.c_ahead, p.stream = g.w_step, 0, False
+    p.a_ahead, p.b_ahead, p.c_ahead, p.stream = g.w_step, 0, 0, False
     x += i * g.stride * p.b_o
     y += i * g.ow * g.maps * g.n
     for j in range(g.ow):
@@ -96,7 +96,7 @@ cdef inline void _backward_to_rows(const Geometry *g, const real *w, const real 
     p.rows, p.columns, p.inner, p.add = g.kw * g.channels, g.n, g.maps, True
     p.a_i, p.a_o, p.a_k = 1, g.ow * g.w_step - g.stride * p.rows, g.kh * p.rows
     p.b_o, p.b_k, p.c_i = g.ow * g.maps * g.n, g.n, g.n
-    p.a_ahead, p.c_ahead, p.stream = g.w_step, 0, False
+    p.a_ahead, p.b_ahead, p.c_ahead, p.stream = g.w_step, 0, 0, False
     memset(dx + first * row, 0, (last - first) * row * sizeof(real))
     for block in range((g.oh + together - 1) // together):
         i, stop = block * together, min((block + 1) * together, g.oh)

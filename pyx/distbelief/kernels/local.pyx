@@ -94,7 +94,7 @@ cdef void _backward_to_weights(const Geometry *g, const real *x, const real *y, 
     p.rows, p.columns, p.outer, p.inner = g.maps, g.kw * g.channels, 1, g.n
     p.a_i, p.a_o, p.a_k = g.n, 0, 1
     p.b_o, p.b_k, p.c_i, p.add = 0, step, g.kh * p.columns, False
-    p.a_ahead, p.c_ahead, p.stream = 0, g.w_step, False
+    p.a_ahead, p.b_ahead, p.c_ahead, p.stream = 0, 0, g.w_step, False
     for i in range(first, last):
         for row in range(max(row, i * g.stride), i * g.stride + g.kh):
             transpose_row(g, x, row, scratch + row % g.kh * g.n * step)

@@ -69,7 +69,7 @@ cdef void _forward_rows(const Geometry *g, const bits *w, const float *b, const 
     p.columns, p.outer, p.inner = g.n, g.kh, g.kw * g.channels
     p.a_i, p.a_o, p.a_k = size, p.inner, 1
     p.b_o, p.b_k, p.c_i, p.add = g.width * pixel, g.n, g.n, False
-    p.a_ahead, p.c_ahead, p.stream = 0, 0, False
+    p.a_ahead, p.b_ahead, p.c_ahead, p.stream = 0, 0, 0, False
     for i in range(first, last):
         for j in range(g.ow):
             position = i * g.ow + j
@@ -108,7 +108,7 @@ cdef void _backward_to_rows(const Geometry *g, const bits *w, const float *dz, f
     p.rows, p.columns, p.inner, p.add = size, g.n, g.maps, True
     p.a_i, p.a_o, p.a_k = 1, g.maps * size, size
     p.b_o, p.b_k, p.c_i = g.ow * g.maps * g.n, g.n, g.n
-    p.a_ahead, p.c_ahead, p.stream = 0, 0, False
+    p.a_ahead, p.b_ahead, p.c_ahead, p.stream = 0, 0, 0, False
     memset(dx + first * row, 0, (last - first) * row * sizeof(float))
     for block in range((g.oh + together - 1) // together):
         i, stop = block * together, min((block + 1) * together, g.oh)

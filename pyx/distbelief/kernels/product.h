@@ -48,13 +48,13 @@ typedef char Streamed;
 
 /* c[i, j] (+)= the sum of a[i, o, k] b[o, k, j] over o < outer, k < inner, for i < rows, j < columns.
    The letters after an operand's name say which index a step, in elements, belongs to; j is contiguous.
-   a_ahead, c_ahead: how far from a and c lies what the next call will use. It is brought into the cache meanwhile: in
-   steps like these no hardware sees a pattern, and without it all passes wait for memory. 0: not needed.
+   a_ahead, b_ahead, c_ahead: how far from a, b and c lies what the next call will use. It is brought into the cache
+   meanwhile: in steps like these no hardware sees a pattern, and without it all passes wait for memory. 0: not needed.
    stream: c is not to be read soon, and begins a line of the cache in every row; FENCE before others read it. */
 typedef struct {
     ptrdiff_t rows, columns, outer, inner;
     ptrdiff_t a_i, a_o, a_k, b_o, b_k, c_i;
-    ptrdiff_t a_ahead, c_ahead;
+    ptrdiff_t a_ahead, b_ahead, c_ahead;
     int add, stream;
 } Product;
 
@@ -95,6 +95,9 @@ INLINE void NAME(fetch)(const Product *p, const int rows, const REAL *a) {
             if (p->a_ahead) NAME(fetch)(p, rows, x);                                               \
             for (ptrdiff_t k = 0; k < inner; k++, x += a_k, y += b_k) {                            \
                 vector row[vectors];                                                               \
+                if (p->b_ahead)                                                                    \
+                    UNROLLED(int v = 0; v < vectors; v++)                                          \
+                        __builtin_prefetch((const vector *)(y + p->b_ahead) + v, 0, 2);            \
                 UNROLLED(int v = 0; v < vectors; v++) row[v] = ((const volatile vector *)y)[v];    \
                 UNROLLED(int i = 0; i < rows; i++)                                                 \
                     UNROLLED(int v = 0; v < vectors; v++) sum[i][v] += x[i * a_i] * row[v];        \
@@ -120,12 +123,15 @@ INLINE void NAME(fetch)(const Product *p, const int rows, const REAL *a) {
 /* A strip of c, `vectors` wide: all its rows, in tiles of heights as equal as can be. */
 #define STRIP(TYPE, vectors, tallest, CASES)                                                       \
     TILE(TYPE, vectors)                                                                            \
-    static void NAME(TYPE##_strip_##vectors)(const Product *p, const REAL *a, const REAL *b, REAL *c) { \
+    static void NAME(TYPE##_strip_##vectors)(const Product *all, const REAL *a, const REAL *b, REAL *c) { \
+        Product tile = *all;                                                                       \
+        const Product *p = &tile;                                                                  \
         ptrdiff_t rows = p->rows;                                                                  \
         for (ptrdiff_t tiles = (rows + tallest - 1) / tallest; tiles; tiles--) {                   \
             const ptrdiff_t height = (rows + tiles - 1) / tiles;                                   \
             switch (height) { CASES(NAME(TYPE##_tile_##vectors)) }                                 \
             rows -= height, a += height * p->a_i, c += height * p->c_i;                            \
+            tile.b_ahead = 0; /* once is enough */                                                 \
         }                                                                                          \
     }
 

@@ -16,12 +16,13 @@ cdef extern from *:
     #undef NAME
     """
     # c[i, j] (+)= sum over o < outer, k < inner of a[i, o, k] b[o, k, j]. What follows an operand's name is the index
-    # that the step, in elements, belongs to; a, b and c need not be aligned. a_ahead, c_ahead: where, seen from a and c,
-    # lies what the next call will use; 0 if that is in the cache already. stream: c goes past the caches (product.h).
+    # that the step, in elements, belongs to; a, b and c need not be aligned. a_ahead, b_ahead, c_ahead: where, seen
+    # from each, lies what the next call will use; 0 if that is in the cache already. stream: c goes past the caches
+    # (product.h).
     ctypedef struct Product:
         Py_ssize_t rows, columns, outer, inner
         Py_ssize_t a_i, a_o, a_k, b_o, b_k, c_i
-        Py_ssize_t a_ahead, c_ahead
+        Py_ssize_t a_ahead, b_ahead, c_ahead
         bint add, stream
 
     void _product_float "distbelief_float_product"(const Product *p, const float *a, const float *b, float *c) nogil
