@@ -16,3 +16,7 @@ PROGRAM = Path(__file__).with_name("endpoint_checks.py")
 def test_all_checks() -> None:
     completed = launcher.run(launcher.python_program(PROGRAM, "all"), ranks=4, timeout=120).require_success()
     assert completed.stdout.endswith("all passed\n"), completed
+    told = [line for line in completed.stderr.splitlines() if "without shared memory, fetches take longer" in line]
+    assert told and all(
+        line.startswith("distbelief: windows of ") and "/dev/shm has 0 GiB free" in line for line in told
+    )

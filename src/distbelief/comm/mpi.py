@@ -5,6 +5,7 @@ Importing this module initialises MPI. The communicator is duplicated, so our ta
 
 import math
 import os
+import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -108,20 +109,21 @@ def _free_to_share() -> float:
 def _sharing(comm: MPI.Comm, nbytes: int) -> tuple[bool, bool]:
     """Whether all ranks share memory; and whether each node has what its ranks ask for, `nbytes` here. Collective."""
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    asked, fits = np.empty(1), np.empty(1, bool)
+    asked, first = np.empty(1), np.empty(1, np.int64)
     node.Allreduce(np.array([float(nbytes)]), asked)
     free = _free_to_share()
-    comm.Allreduce(asked <= free, fits, MPI.LAND)
-    if comm.rank == 0 and not fits:
+    # The first rank of those whose node has too little says so.
+    comm.Allreduce(np.array([comm.rank if asked > free else comm.size]), first, MPI.MIN)
+    if comm.rank == first:
         print(
-            f"distbelief: windows of {asked[0] / 2**30:.3g} GiB on one node, where {SHARED} has {free / 2**30:.3g} GiB "
-            "free: without shared memory, fetches take longer",
+            f"distbelief: windows of {asked[0] / 2**30:.3g} GiB on {platform.node()}, where {SHARED} has "
+            f"{free / 2**30:.3g} GiB free: without shared memory, fetches take longer",
             file=sys.stderr,
             flush=True,
         )
     one = node.size == comm.size
     node.Free()
-    return one, bool(fits[0])
+    return one, bool(first == comm.size)
 
 
 class MpiWindow:
