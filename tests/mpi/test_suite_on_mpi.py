@@ -1,5 +1,6 @@
 """The endpoint suite on MPI: the same checks as on the simulator."""
 
+import re
 from pathlib import Path
 
 import pytest
