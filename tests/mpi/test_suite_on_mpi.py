@@ -18,6 +18,4 @@ def test_all_checks() -> None:
     completed = launcher.run(launcher.python_program(PROGRAM, "all"), ranks=4, timeout=120).require_success()
     assert completed.stdout.endswith("all passed\n"), completed
     told = [line for line in completed.stderr.splitlines() if "without shared memory, fetches take longer" in line]
-    assert told and all(
-        line.startswith("distbelief: windows of ") and "/dev/shm has 0 GiB free" in line for line in told
-    )
+    assert told and all(re.match("distbelief: windows of .* where /dev/shm has 0 GiB free: ", line) for line in told)
