@@ -5,6 +5,7 @@ import pytest
 
 import distbelief
 from distbelief.kernels import used_threads
+from distbelief.launch import information as module
 from distbelief.launch.information import information
 
 
@@ -30,6 +31,15 @@ def test_versions(facts):
 def test_blas_and_mpi(facts):
     assert "(SciPy's)" in facts["BLAS"]
     assert facts["MPI"].endswith("not started: no launcher")
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("knows", [False, True])
+def test_who_multiplies(monkeypatch, built, knows):
+    monkeypatch.setattr(module, "BLOCKS_OF_ANY_SIZE", built)
+    monkeypatch.setattr(module, "knows_avx512", lambda blas: knows)
+    (words,) = (line[14:] for line in information() if line.startswith("products "))
+    assert words.startswith("in blocks of ours" if built and not knows else "by the BLAS")
 
 
 def test_cpu_and_threads(facts):

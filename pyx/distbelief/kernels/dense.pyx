@@ -9,12 +9,14 @@ from cython.parallel cimport prange
 
 from distbelief.kernels.activation cimport LINEAR, RELU, SIGMOID, TANH, activate, derive
 from distbelief.kernels.blas cimport gemm
-from distbelief.kernels.blocked cimport column_product, outer_product, row_product
+from distbelief.kernels.blocked cimport WIDEST, column_product, outer_product, row_product
 from distbelief.kernels.real cimport real
 from distbelief.kernels.threads cimport band_start, shares_of
 
 # The numbers of the activations by their names.
 ACTIVATIONS = {"linear": LINEAR, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU}
+# Whether this build has blocks for products of any size, by AVX-512 (blas.use_sgemm).
+BLOCKS_OF_ANY_SIZE = bool(WIDEST)
 
 
 cdef void _forward(const real *w, const real *b, const real *x, int activation, real *y, Py_ssize_t outputs,

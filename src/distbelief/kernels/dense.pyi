@@ -1,6 +1,7 @@
 import numpy as np
 
 ACTIVATIONS: dict[str, int]
+BLOCKS_OF_ANY_SIZE: bool
 
 def dense_forward(w_oi: np.ndarray, b_o: np.ndarray, x_in: np.ndarray, activation: int, y_on: np.ndarray) -> None: ...
 def dense_backward(

@@ -5,10 +5,11 @@ import os
 import platform
 
 import distbelief
-from distbelief.kernels import used_threads
+from distbelief.kernels import BLOCKS_OF_ANY_SIZE, used_threads
 from distbelief.launch.world import promised_size, world
 from distbelief.processor import cpu, mkl
 from distbelief.processor.prepare import bfloat16
+from distbelief.processor.registers import knows_avx512
 
 _PACKAGES = ("numpy", "scipy", "mpi4py", "msgspec", "greenlet", "safetensors", "threadpoolctl")
 _FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve")
@@ -20,7 +21,7 @@ def information() -> list[str]:
     lines = [("distbelief", distbelief.__version__), ("python", platform.python_version())]
     lines += [(name, importlib.metadata.version(name)) for name in _PACKAGES]
     lines += [("BLAS", _blas()), ("MPI", _mpi()), ("CPU", cpu.name()), ("CPU features", _cpu_features())]
-    lines += [("bfloat16", bfloat16()), ("threads", _threads())]
+    lines += [("products", _products()), ("bfloat16", bfloat16()), ("threads", _threads())]
     return [f"{what:<13} {value}" for what, value in lines]
 
 
@@ -29,6 +30,13 @@ def _blas() -> str:
 
     blas = scipy.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return f"{blas['name']} {blas['version']} (SciPy's); {mkl.version() or 'MKL not installed'}"
+
+
+def _products() -> str:
+    """Who computes those of dense layers."""
+    if BLOCKS_OF_ANY_SIZE and not knows_avx512("scipy"):
+        return "in blocks of ours: SciPy's BLAS does not use AVX-512"
+    return "by the BLAS; of large matrices in blocks of ours, where these are faster"
 
 
 def _mpi() -> str:
