@@ -131,11 +131,15 @@ def batches(examples: int, features: int, n: int) -> Iterator[Case]:
     yield Case("gather_columns", size, "GB/s", 0, gigabytes, ours, numpy_gather)
 
 
-# Subjects by name: layers of the Fashion-MNIST example and of the speech network (Dean et al. 2012, section 5), a
-# shard's share that stays in the cache and one that does not, batches of the example, stages of the image network.
+# Subjects by name: layers of the Fashion-MNIST example and of the speech network (Dean et al. 2012, section 5), and
+# smaller ones; a shard's share that stays in the cache and one that does not, batches of the example, stages of the
+# image network.
 def subject_dense(quick: bool) -> Iterator[Case]:
     yield from dense(256, 784, 32)
     if not quick:
+        yield from dense(64, 64, 8)
+        yield from dense(512, 512, 128)
+        yield from dense(2560, 2560, 32)
         yield from dense(2560, 2560, 128)
         yield from dense(8192, 2560, 128)
 

@@ -64,6 +64,13 @@ def in_apply(act: Callable) -> None:
     _spoil(Shard, "apply", act, CALLS)
 
 
+def in_receiving(act: Callable) -> None:
+    """The first payload of a push that comes as a message."""
+    from distbelief.server import Service
+
+    _spoil(Service, "_follows", act, 1)
+
+
 def in_commands(act: Callable) -> None:
     from distbelief.server.vectors import VectorService
 
@@ -140,6 +147,7 @@ ACTS = {
 PLACES = {
     "in-gradient": in_gradient,
     "in-apply": in_apply,
+    "in-receiving": in_receiving,
     "in-commands": in_commands,
     "in-evaluation": in_evaluation,
     "in-preparation": in_preparation,

@@ -56,12 +56,12 @@ def renew(const wire[::1] values, real[::1] out, const real[::1] gradient=None, 
         if not past:
             _renew[wire, real](&values[0], g, r, &out[0], size)
             first = size
-        elif wire is real and g == NULL:
-            stream(&out[0], &values[0], size * sizeof(real))
-            first = size
         elif real is float and wire is not double:
             if lanes_renew(&values[0], wire is unsigned_short, g, r, &out[0], size):
                 first = size
+        if first < size and wire is real and g == NULL:
+            stream(&out[0], &values[0], size * sizeof(real))
+            first = size
         while first < size:
             n = min(<Py_ssize_t>BLOCK, size - first)
             _renew[wire, real](&values[first], g, r, block, n)

@@ -193,16 +193,29 @@ def accrue(real[::1] parameters, real[::1] accrued, const real[::1] gradient, do
 
     Returns whether every number of the gradient is finite: a replica never pushes one that is not.
     """
-    cdef Py_ssize_t block, blocks, first, size = parameters.shape[0]
+    assert gradient.shape[0] == parameters.shape[0] and accrued.shape[0] == parameters.shape[0]
+    if gradient.shape[0] == 0:
+        return True
+    return not _accrue_all[real](&parameters[0], &accrued[0], &gradient[0], <real>rate, gradient.shape[0])
+
+
+def add(real[::1] accrued, const real[::1] gradient):
+    """accrued += gradient: the same without a step. Returns whether every number of the gradient is finite."""
+    assert gradient.shape[0] == accrued.shape[0]
+    if gradient.shape[0] == 0:
+        return True
+    return not _accrue_all[real](NULL, &accrued[0], &gradient[0], <real>0, gradient.shape[0])
+
+
+cdef int _accrue_all(real *parameters, real *accrued, const real *gradient, real rate, Py_ssize_t size) noexcept:
+    """`parameters`: NULL, if there is no step to be taken. Threads share the vectors."""
+    cdef Py_ssize_t block, first, blocks = (size + BLOCK - 1) // BLOCK
     cdef int stray = 0
-    assert gradient.shape[0] == size and accrued.shape[0] == size
-    blocks = (size + BLOCK - 1) // BLOCK
-    with nogil:
-        for block in prange(blocks, schedule="static", use_threads_if=_shared(blocks)):
-            first = block * BLOCK
-            stray |= _accrue(&parameters[first], &accrued[first], &gradient[first], <real>rate,
-                             min(BLOCK, size - first))
-    return not stray
+    for block in prange(blocks, schedule="static", nogil=True, use_threads_if=_shared(blocks)):
+        first = block * BLOCK
+        stray |= _accrue(NULL if parameters == NULL else parameters + first, accrued + first, gradient + first, rate,
+                         min(BLOCK, size - first))
+    return stray
 
 
 cdef inline int _accrue(real *parameters, real *accrued, const real *gradient, real rate,
@@ -213,32 +226,9 @@ cdef inline int _accrue(real *parameters, real *accrued, const real *gradient, r
     for i in range(size):
         g = gradient[i]
         accrued[i] += g
-        parameters[i] -= rate * g
+        if parameters != NULL:
+            parameters[i] -= rate * g
         stray |= g - g != 0  # NaN, if g is a NaN or infinite
-    return stray
-
-
-def add(real[::1] accrued, const real[::1] gradient):
-    """accrued += gradient. Returns whether every number of the gradient is finite."""
-    cdef Py_ssize_t block, blocks, first, size = accrued.shape[0]
-    cdef int stray = 0
-    assert gradient.shape[0] == size
-    blocks = (size + BLOCK - 1) // BLOCK
-    with nogil:
-        for block in prange(blocks, schedule="static", use_threads_if=_shared(blocks)):
-            first = block * BLOCK
-            stray |= _add(&accrued[first], &gradient[first], min(BLOCK, size - first))
-    return not stray
-
-
-cdef inline int _add(real *accrued, const real *gradient, Py_ssize_t size) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef real g
-    cdef int stray = 0
-    for i in range(size):
-        g = gradient[i]
-        accrued[i] += g
-        stray |= g - g != 0
     return stray
 
 
