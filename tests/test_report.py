@@ -1,4 +1,4 @@
-"""A run's folder, and what rank 0 prints: plain lines into a log, a live line for somebody who watches."""
+"""What rank 0 prints: plain lines into a log, a live line for somebody who watches."""
 
 import fcntl
 import io
@@ -9,49 +9,12 @@ import struct
 import termios
 import types
 
-import msgspec
-import numpy as np
 import pytest
+from report_cases import CONFIG, an_evaluation
 
-from distbelief import checkpoint, report
-from distbelief.algorithms.progress import Evaluation, Outcome, Progress
-from distbelief.config import Config, load
-from distbelief.errors import UserError
-from distbelief.nn import Arena, Layout
+from distbelief import report
+from distbelief.algorithms.progress import Progress
 from distbelief.report import Forwarder, Reporter, RunFolder, is_terminal
-
-CONFIG = msgspec.convert(
-    {
-        "run": {"folder": "/runs/small"},
-        "data": {"train": {"inputs": "/x.npy", "labels": "/y.npy"}, "held_out": 5},
-        "network": {"inputs": 4, "layers": [{"kind": "dense", "outputs": 2}]},
-        "rule": {"kind": "adagrad", "rate": 0.1},
-        "stop": {"epochs": 1},
-    },
-    Config,
-)
-LAYOUT = Layout({"dense0.w": (2, 4), "dense0.b": (2,)})
-
-
-def an_evaluation(examples=640, **changes):
-    return Evaluation(
-        **{
-            "time": 12.5,
-            "step": 20,
-            "examples": examples,
-            "loss": 0.4567,
-            "accuracy": 0.8125,
-            "train_loss": 0.5,
-            "examples_per_s": 51.2,
-        }
-        | changes
-    )
-
-
-def an_outcome():
-    parameters = Arena(LAYOUT)
-    parameters.flat[:] = np.arange(LAYOUT.size)
-    return Outcome(False, parameters, an_evaluation())
 
 
 class Ears:
@@ -87,101 +50,6 @@ def test_warnings_go_to_a_listener_that_hears_them(warned, capsys):
 
 def progress(time=1.0, examples=32, train_loss=2.25):
     return Progress(time=time, step=1, examples=examples, train_loss=train_loss)
-
-
-# The folder
-
-
-def test_check_of_a_new_folder_makes_nothing(tmp_path):
-    RunFolder(tmp_path / "runs" / "new").check(overwrite=False)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_with_other_files_may_hold_a_run_too(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    folder = RunFolder(tmp_path)
-    folder.check(overwrite=False)
-    folder.begin(CONFIG)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-
-
-@pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "parameters.safetensors", "result.json"])
-def test_a_run_is_replaced_only_if_the_user_says_so(tmp_path, name):
-    (tmp_path / name).write_text("precious")
-    with pytest.raises(UserError, match=r"run\.folder: .* already holds a run .*run\.overwrite=true") as caught:
-        RunFolder(tmp_path).check(overwrite=False)
-    assert name in str(caught.value) and str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
-    RunFolder(tmp_path).check(overwrite=True)
-    assert (tmp_path / name).read_text() == "precious"
-
-
-@pytest.mark.parametrize("below", [[], ["a"], ["a", "b"]])
-def test_a_file_in_the_way_is_named(tmp_path, below):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"run\.folder: .*cannot be made: .*file is not a folder"):
-        RunFolder(tmp_path.joinpath("file", *below)).check(overwrite=True)
-
-
-def test_a_folder_that_we_may_not_write_to_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who may write anywhere
-    with pytest.raises(UserError, match=r"run\.folder: .*we may write to"):
-        RunFolder(tmp_path / "new").check(overwrite=False)
-
-
-def test_begin_leaves_the_configuration_and_no_metrics_yet(tmp_path):
-    RunFolder(tmp_path / "runs" / "new").begin(CONFIG)
-    files = {file.name for file in (tmp_path / "runs" / "new").iterdir()}
-    assert files == {"config.toml", "metrics.jsonl"}
-    assert load(tmp_path / "runs" / "new" / "config.toml") == CONFIG
-    assert (tmp_path / "runs" / "new" / "metrics.jsonl").read_text() == ""
-
-
-def test_begin_takes_away_what_an_earlier_run_left(tmp_path):
-    folder = RunFolder(tmp_path)
-    folder.begin(CONFIG)
-    folder.record(an_evaluation())
-    folder.end(an_outcome(), {})
-    folder.begin(CONFIG)
-    assert {file.name for file in tmp_path.iterdir()} == {"config.toml", "metrics.jsonl"}
-    assert (tmp_path / "metrics.jsonl").read_text() == ""
-
-
-def test_every_evaluation_is_a_line_of_metrics(tmp_path):
-    folder = RunFolder(tmp_path)
-    folder.begin(CONFIG)
-    folder.record(an_evaluation(examples=0, train_loss=None))
-    folder.record(an_evaluation(staleness=[0.5, 1.5], staleness_max=[3, 4], updates=[10, 11], bytes_pushed=99))
-    first, second = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
-    assert first["examples"] == 0 and first["train_loss"] is None and first["staleness"] == []
-    assert second["accuracy"] == 0.8125 and second["staleness"] == [0.5, 1.5] and second["bytes_pushed"] == 99
-    assert set(first) == set(second) == set(Evaluation.__dataclass_fields__)
-
-
-def test_end_leaves_parameters_and_the_result(tmp_path):
-    folder = RunFolder(tmp_path)
-    folder.begin(CONFIG)
-    folder.end(an_outcome(), {"complete": True, "test_accuracy": 0.875})
-    assert json.loads((tmp_path / "result.json").read_text()) == {"complete": True, "test_accuracy": 0.875}
-    loaded = checkpoint.load(tmp_path / "parameters.safetensors", LAYOUT)
-    np.testing.assert_array_equal(loaded.flat, np.arange(LAYOUT.size))
-    assert not [file for file in tmp_path.iterdir() if "partial" in file.name]
-
-
-def test_the_result_comes_last(tmp_path, monkeypatch):
-    """A run that has a result is complete: one whose parameters could not be written has none."""
-    folder = RunFolder(tmp_path)
-    folder.begin(CONFIG)
-
-    def fail(path, parameters):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(checkpoint, "save", fail)
-    with pytest.raises(OSError):
-        folder.end(an_outcome(), {"complete": True})
-    assert not (tmp_path / "result.json").exists()
-
-
-# The lines
 
 
 @pytest.fixture
