@@ -8,6 +8,7 @@ import pytest
 
 from distbelief.errors import UserError
 from distbelief.launch import ending
+from distbelief.nn.arena import aligned
 
 
 @pytest.mark.parametrize(("error", "code"), [(None, 0), (UserError("the disk is full"), 2)])
@@ -32,5 +33,10 @@ def test_what_there_is_no_memory_for_is_told_in_a_line(capsys):
     except MemoryError as error:
         assert ending.end(error) == 2
     said = capsys.readouterr().err
+    try:
+        aligned(1 << 61, np.float32)
+    except MemoryError as error:
+        assert ending.end(error) == 2
+    assert "not enough memory: too much at once (aligned in arena.py, line " in capsys.readouterr().err
     assert said.startswith(f"distbelief: error: {platform.node()} has not enough memory: Unable to allocate 1.00 EiB")
     assert "(ones in numeric.py, line " in said and said.count("\n") == 1

@@ -54,7 +54,7 @@ def _out_of_memory(error: MemoryError) -> str:
     here = "" if promised_size() is None else f"rank {promised_rank()} on "
     last = traceback.extract_tb(error.__traceback__)[-1]
     return (
-        f"{here}{platform.node()} has not enough memory: {error or 'MemoryError'} ({last.name} in "
+        f"{here}{platform.node()} has not enough memory: {str(error) or 'too much at once'} ({last.name} in "
         f"{Path(last.filename).name}, line {last.lineno}); `distbelief plan` tells what networks need"
     )
 
