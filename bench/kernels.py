@@ -43,6 +43,7 @@ from distbelief.kernels import (
     gather_columns,
     sgd,
 )
+from distbelief.nn.arena import aligned
 from distbelief.processor import prepare
 
 RATE = 1e-6
@@ -67,7 +68,8 @@ def dense(outputs: int, inputs: int, n: int) -> Iterator[Case]:
     yield Case("dense_forward", size, "GFLOP/s", gflop, gigabytes, lambda: dense_forward(w, b, x, RELU, y), forward)
 
     forward()  # backward needs a y
-    dy, dw, db, dx = numbers(outputs, n), np.empty_like(w), np.empty_like(b), np.empty_like(x)
+    dy, db, dx = numbers(outputs, n), np.empty_like(b), np.empty_like(x)
+    dw = aligned(w.size, w.dtype).reshape(w.shape)  # on a line of the cache, as in a network
 
     def backward():
         np.multiply(dy, y > 0, out=dy)
