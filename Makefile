@@ -42,8 +42,7 @@ bench-env: .venv-bench/installed
 
 # The folders that these tests are in, with what else is there; -ra tells what is skipped even so.
 test-bench: .venv-bench/installed
-	.venv-bench/bin/python -m pytest tests/kernels tests/nn tests/processor tests/test_torch_adapter.py \
-		tests/test_torch_gradients.py
+	.venv-bench/bin/python -m pytest tests/kernels tests/nn tests/processor tests/adapters
 
 lint: .venv/installed
 	.venv/bin/lint-imports

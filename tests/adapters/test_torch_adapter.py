@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from adapters.torch_cases import a_batch, convolutional, initialised, needs_torch, nn, right, torch
 from mpi import launcher
 from mpi.refusals import run_command
-from torch_cases import a_batch, convolutional, initialised, needs_torch, nn, right, torch
 
 from distbelief import Adagrad, FixedRate, Stop, UserError, train
 from distbelief.adapters.data import UserProblem
@@ -17,8 +17,8 @@ from distbelief.adapters.torch_module import TorchModel
 from distbelief.adapters.trial import try_out
 from distbelief.nn import Arena
 
-DOCS = Path(__file__).parents[1] / "docs" / "models.md"
-EXAMPLE = Path(__file__).parents[1] / "examples" / "torch_module.py"
+DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "torch_module.py"
 
 
 class Silent:

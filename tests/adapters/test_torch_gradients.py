@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from adapters.torch_cases import a_batch, convolutional, initialised, needs_torch, nn, right, torch
 from algorithms.digits import train_in_simulator, train_serially
-from torch_cases import a_batch, convolutional, initialised, needs_torch, nn, right, torch
 
 from distbelief import FixedRate, Stop, UserError
 from distbelief.adapters.data import UserProblem
