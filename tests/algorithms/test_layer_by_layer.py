@@ -45,7 +45,7 @@ class Forgetful(Digits):
                 batch,
                 gradient,
                 lambda *names: [needed(*names), needed(*names)],
-                lambda w, b: [produced(w), produced(w)],
+                lambda w, b, finite: [produced(w), produced(w)],
             )
 
         model.gradient = gradient
@@ -139,6 +139,7 @@ class Overflowing(Digits):
                 gradient["dense0.w"][-1, -1] = np.inf
 
         model.layers[0].backward = overflow
+        model.layers[0].bounded = lambda *arrays: False
         return model
 
 

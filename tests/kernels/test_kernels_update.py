@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distbelief.kernels import accrue, adagrad, add, all_finite, sgd
+from distbelief.kernels import accrue, adagrad, add, all_finite, largest, sgd
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 # Around the widths of vector registers, and one that no unrolled loop divides.
@@ -168,6 +168,27 @@ def test_the_largest_and_smallest_numbers_are_finite(dtype):
     values = np.array([info.max, info.min, info.tiny, info.smallest_subnormal, 0, -0.0], dtype)
     assert all_finite(values) is True and all_finite(values[:0]) is True
     assert accrue(np.zeros(6, dtype), np.zeros(6, dtype), values, 0.1) is True
+
+
+@dtypes
+@sizes
+def test_the_largest_is_that_of_numpy_and_infinite_if_there_is_a_nan(dtype, size):
+    (values,) = vectors(1, size, dtype)
+    assert largest(values) == np.abs(values).max(initial=0)
+    for stray in (np.nan, -np.nan, np.inf, -np.inf):
+        for place in {0, size // 2, size - 1} if size else ():
+            spoilt = values.copy()
+            spoilt[place] = stray
+            assert largest(spoilt) == np.inf
+
+
+@sizes
+def test_the_largest_of_bfloat16(size):
+    bits = (vectors(1, size, np.float32)[0].view(np.uint32) >> 16).astype(np.uint16)
+    assert largest(bits) == np.abs((bits.astype(np.uint32) << 16).view(np.float32)).max(initial=0)
+    if size:
+        bits[size // 2] = 0xFFC0  # a NaN, its sign set
+        assert largest(bits) == np.inf
 
 
 @pytest.mark.parametrize("kernel", [sgd, adagrad, accrue])

@@ -218,7 +218,7 @@ def hooked(network, parameters, batch, gradient):
     """What a gradient reports, in order, and whether the gradients that were produced were final by then."""
     told, final = [], {}
 
-    def produced(*names):
+    def produced(*names, finite):
         told.append(("produced", names))
         final.update({name: gradient[name].copy() for name in names})
 
@@ -248,7 +248,7 @@ def test_parameters_may_come_when_they_are_needed():
         for name in names:
             late[name] = parameters[name]
 
-    assert network.gradient(late, a_batch(9), gradient, needed, lambda *names: None) == loss
+    assert network.gradient(late, a_batch(9), gradient, needed, lambda *names, finite: None) == loss
     assert np.array_equal(gradient.flat, expected.flat)
 
 

@@ -243,13 +243,3 @@ def weigh(real[::1] gradient, double weight):
             gradient[i] = w * g
             stray |= g - g != 0
     return not stray
-
-
-def all_finite(const real[::1] values):
-    """Whether no number of `values` is a NaN or infinite."""
-    cdef Py_ssize_t i
-    cdef int stray = 0
-    with nogil:
-        for i in range(values.shape[0]):
-            stray |= values[i] - values[i] != 0
-    return not stray

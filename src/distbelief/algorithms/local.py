@@ -116,12 +116,12 @@ class LocalCopy:
             (held.step if self._narrow else sgd)(piece.of(self.parameters.flat), owed, self._rate)
             self._endpoint.charge(nbytes=3 * owed.nbytes)
 
-    def _finish(self, number: int) -> None:
-        """The gradient of a piece is final: take it in."""
+    def _finish(self, number: int, known: bool) -> None:
+        """The gradient of a piece is final: take it in. `known`: to be finite."""
         piece = self._client.pieces[number]
         accrued = piece.of(self._accrued.flat)
         if self._steps == 0:
-            finite, passes = all_finite(accrued), 1
+            finite, passes = (True, 0) if known else (all_finite(accrued), 1)
             self._owed[number] = accrued
             self._accrued_counts = self._counts
         elif self._owes or not self._rate:

@@ -41,7 +41,8 @@ class Model(Protocol):
         A model that goes layer by layer takes two more arguments, `needed=None` and `produced=None`, to be called with
         names of tensors: `needed(*names)` before it first computes with them, `produced(*names)` once their gradients
         are final and it is done with the tensors themselves; if the loss is not finite, not at all. Meanwhile the
-        tensors change: what `needed` has not been called for may hold values of an earlier step.
+        tensors change: what `needed` has not been called for may hold values of an earlier step. A model that knows
+        that all numbers of these gradients are finite may say so, `produced(*names, finite=True)`: nobody looks then.
         """
         ...
 

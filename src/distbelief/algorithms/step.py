@@ -38,9 +38,10 @@ class Step:
         pieces: Pieces,
         flops: float,
         bring: Callable[[int], None],
-        finish: Callable[[int], None],
+        finish: Callable[[int, bool], None],
     ):
-        """`flops`: of the forward pass; `bring`, `finish`: what to do with a piece, by its number."""
+        """`flops`: of the forward pass; `bring`, `finish`: what to do with a piece, by its number. `finish` hears, too,
+        whether the model says that all of the piece's gradient is finite."""
         self._endpoint = endpoint
         self._pieces = pieces
         self._flops = flops
@@ -49,6 +50,7 @@ class Step:
         self._not_brought = set(range(len(pieces.tensors)))
         self._missing = list(pieces.tensors)  # tensors of each piece whose gradient is not final
         self._not_produced = set(pieces.of)
+        self._doubtful: set[int] = set()  # pieces of which a gradient may not be finite
         self._due = 0.0  # operations that have been done but not charged
         self._charged = 0.0
 
@@ -60,17 +62,20 @@ class Step:
                 self._bring_once(number)
             self._due += self._flops * self._pieces.share[name]
 
-    def produced(self, *names: str) -> None:
-        """The gradients of these tensors are final, and the model is done with the tensors."""
+    def produced(self, *names: str, finite: bool = False) -> None:
+        """The gradients of these tensors are final, and the model is done with the tensors. `finite`: it knows that
+        they are."""
         self._due += 2 * self._flops * sum(self._pieces.share[name] for name in names)
         self._let_others()
         for name in self._not_produced.intersection(names):
             self._not_produced.discard(name)
             for number in self._pieces.of[name]:
                 self._missing[number] -= 1
+                if not finite:
+                    self._doubtful.add(number)
                 if self._missing[number] == 0:
                     self._bring_once(number)
-                    self._finish(number)
+                    self._finish(number, number not in self._doubtful)
 
     def end(self, good: bool) -> None:
         """The gradient has been computed; `good`: finish whatever the model has not spoken of."""

@@ -10,6 +10,7 @@ from distbelief.kernels.blas import kernels16, use_gemm16, use_kernels16, use_sg
 from distbelief.kernels.convolution import convolution_backward, convolution_forward, convolution_scratch
 from distbelief.kernels.dense import ACTIVATIONS, BLOCKS_OF_ANY_SIZE, dense_backward, dense_forward, product
 from distbelief.kernels.dense_bfloat16 import dense_bfloat16_backward, dense_bfloat16_forward, dense_bfloat16_scratch
+from distbelief.kernels.finite import all_finite, largest
 from distbelief.kernels.local import local_backward, local_backward_to_weights, local_forward, local_scratch
 from distbelief.kernels.local_bfloat16 import (
     local_bfloat16_backward_to_inputs,
@@ -25,7 +26,7 @@ from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.softmax_band import softmax_band, softmax_band_gradient, softmax_band_score
 from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
 from distbelief.kernels.threads import use_threads, used_threads
-from distbelief.kernels.update import accrue, adagrad, add, all_finite, compensate, momentum, sgd, weigh
+from distbelief.kernels.update import accrue, adagrad, add, compensate, momentum, sgd, weigh
 from distbelief.kernels.vectors import combine, gram
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "gram",
     "kernels16",
     "l2_penalty",
+    "largest",
     "local_backward",
     "local_backward_to_weights",
     "local_bfloat16_backward_to_inputs",

@@ -87,8 +87,9 @@ class Network:
     ) -> float:
         """The mean loss over `batch` (x_in [inputs, n], labels); overwrites `gradient`. Local.
 
-        `needed(*names)` is called before a layer computes with its tensors, `produced(*names)` once their gradients are
-        final; if the loss over the batch is not finite, not at all.
+        `needed(*names)` is called before a layer computes with its tensors, `produced(*names, finite=...)` once their
+        gradients are final; if the loss over the batch is not finite, not at all. `finite`: that the gradients are
+        is certain.
         """
         x, views = self._forward(parameters, batch.x_in, needed)
         given = parameters if self._rounded is None else self._rounded
@@ -98,10 +99,12 @@ class Network:
         for i in reversed(range(len(self.layers))):
             layer = self.layers[i]
             below, error_below = (y[i - 1], dy[i - 1]) if i else (x, views.nothing)
+            # Before backward, which spoils dy; with a penalty, weights would have to be looked at too.
+            known = produced is not None and not self._penalty and layer.bounded(below, y[i], dy[i])
             layer.backward(given, below, y[i], dy[i], gradient, error_below, self._buffers.scratch[i])
             penalty += self._penalise(layer, parameters, gradient)
             if produced is not None and finite:
-                produced(*layer.shapes)
+                produced(*layer.shapes, finite=known)
         return loss + penalty
 
     def score(self, parameters: Arena, batch) -> tuple[float, int | None]:

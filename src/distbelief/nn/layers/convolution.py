@@ -26,5 +26,8 @@ class Convolution(Filters):
         w, dw, db = parameters[self.w], gradient[self.w], gradient[self.b]
         convolution_backward(w, x, y, self.window.stride, self._activation, dy, dw, db, dx, scratch)
 
+    def bounded(self, x, y, dy) -> bool:
+        return False  # there are fewer gradients than activations to look at
+
     def scratch(self, n: int) -> int:
         return convolution_scratch(*self.below, n, self.window.kh)

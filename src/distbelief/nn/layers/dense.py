@@ -5,6 +5,7 @@ import math
 from typing import Self
 
 from distbelief.kernels import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.nn.layers.bounds import bounded
 from distbelief.nn.layers.checks import named, one_or_more
 from distbelief.nn.layers.initial import spread
 from distbelief.nn.layers.layer import Shape
@@ -53,6 +54,10 @@ class Dense:
         dense_backward(
             parameters[self.w], x_in, y_on, self._activation, dy_on, gradient[self.w], gradient[self.b], dx_in
         )
+
+    def bounded(self, x, y_on, dy_on) -> bool:
+        y_on = y_on if self.needs_output else None
+        return bounded(x.shape[-1], x, y_on, dy_on, self.inputs * self.outputs)
 
     def scratch(self, n: int) -> int:
         return 0

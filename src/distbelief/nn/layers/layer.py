@@ -59,6 +59,10 @@ class Layer(Protocol):
         """
         ...
 
+    def bounded(self, x: np.ndarray, y: np.ndarray, dy: np.ndarray) -> bool:
+        """Whether the gradients by its tensors that `backward` will compute of these are finite for certain."""
+        ...
+
     def scratch(self, n: int) -> int:
         """Elements of working memory for `n` examples."""
         ...

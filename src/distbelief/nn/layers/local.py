@@ -1,6 +1,9 @@
 """The locally connected layer."""
 
+import math
+
 from distbelief.kernels import local_backward, local_forward, local_scratch
+from distbelief.nn.layers.bounds import bounded
 from distbelief.nn.layers.filters import Filters
 from distbelief.nn.layers.layer import Shape
 
@@ -23,6 +26,10 @@ class LocallyConnected(Filters):
     def backward(self, parameters, x, y, dy, gradient, dx, scratch) -> None:
         w, dw, db = parameters[self.w], gradient[self.w], gradient[self.b]
         local_backward(w, x, y, self.window.stride, self._activation, dy, dw, db, dx, scratch)
+
+    def bounded(self, x, y, dy) -> bool:
+        numbers = math.prod(self.shape) * math.prod(self.filter)
+        return bounded(x.shape[-1], x, y if self.needs_output else None, dy, numbers)
 
     def scratch(self, n: int) -> int:
         return local_scratch(*self.below, n, self.window.kh)

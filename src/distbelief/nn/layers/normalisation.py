@@ -63,6 +63,9 @@ class Normalise:
     def backward(self, parameters, x, y, dy, gradient, dx, scratch) -> None:
         normalise_backward(x, self._first, *self._filters[x.dtype], self.floor, self._start, y, dy, dx, scratch)
 
+    def bounded(self, x, y, dy) -> bool:
+        return True  # there are none
+
     def scratch(self, n: int) -> int:
         return PLANES * self.below[0] * self.below[1] * n
 

@@ -54,6 +54,9 @@ class Pool:
     def backward(self, parameters, x, y, dy, gradient, dx, scratch) -> None:
         pool_backward(x, y, *self.window, self._function, dy, dx)
 
+    def bounded(self, x, y, dy) -> bool:
+        return True  # there are none
+
     def scratch(self, n: int) -> int:
         return 0
 
