@@ -78,7 +78,7 @@ def _try_score(model: Adapted, parameters: Arena, batch: Minibatch) -> None:
 def _names_in(parameters: Arena) -> Hook:
     """A hook that looks at the names it is called with: KeyError for one that is no tensor's."""
 
-    def hook(*names: str) -> None:
+    def hook(*names: str, finite: bool = False) -> None:
         for name in names:
             parameters[name]
 
