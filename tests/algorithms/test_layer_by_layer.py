@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from algorithms.digits import Digits, train_in_simulator, train_serially
 
+from distbelief.algorithms import local
 from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
+from distbelief.algorithms.step import Pieces, Step
+from distbelief.nn.arena import Layout
 from distbelief.optim import Adagrad, FixedRate
 from distbelief.server import Interval, Placement, Server, pieces
 from distbelief.server.messages import APPLIED, PAYLOADS
@@ -103,6 +106,37 @@ def test_gradients_leave_as_soon_as_they_are_produced(kind):
     count = len(pieces.cut(Placement(layout.size, 1), [Interval(t.start, t.stop) for t in layout.tensors]))
     lower_backward = 2 * 2 * 2048 * batch / flops
     assert (times[count - 1] - times[0] > 0.9 * lower_backward) == (kind is Digits)
+
+
+class Deaf:
+    """An endpoint on which no message comes."""
+
+    def probe(self, tag):
+        return None
+
+
+@pytest.mark.parametrize("known", [(), ("b",), ("c",), ("b", "c"), ("a", "b", "c")])
+def test_a_piece_is_known_to_be_finite_if_all_its_gradients_are(known):
+    layout = Layout({"a": (30,), "b": (10,), "c": (10,)})
+    heard = {}
+    two = [pieces.Piece(0, 0, 30, 0), pieces.Piece(0, 30, 50, 30)]
+    step = Step(Deaf(), Pieces(layout, two), 0.0, lambda number: None, heard.__setitem__)
+    for name in ("c", "b"):
+        step.produced(name, finite=name in known)
+    if "a" in known:
+        step.produced("a", finite=True)
+    step.end(good=True)  # nobody has said anything of others
+    assert heard == {0: "a" in known, 1: {"b", "c"} <= set(known)}
+
+
+@pytest.mark.parametrize(("batch", "looks"), [(4, False), (16, True)])
+def test_replicas_look_at_gradients_that_are_not_known_to_be_finite(monkeypatch, batch, looks):
+    """With 16 examples there is as much to look at in the activations of these layers as in their gradients."""
+    looked = []
+    all_finite = local.all_finite
+    monkeypatch.setattr(local, "all_finite", lambda values: looked.append(values.size) or all_finite(values))
+    train_in_simulator(Digits(batch), RULE, ranks=2)
+    assert bool(looked) == looks
 
 
 def test_several_replicas_learn_with_adagrad_and_bfloat16():

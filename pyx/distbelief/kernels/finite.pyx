@@ -9,9 +9,8 @@ from libc.math cimport INFINITY
 from libc.string cimport memcpy
 
 from distbelief.kernels.bfloat16 cimport widen_bits
-from distbelief.kernels.real cimport real
+from distbelief.kernels.real cimport real, unsigned_short, wire
 
-ctypedef unsigned short unsigned_short
 ctypedef unsigned int unsigned_int
 ctypedef unsigned long long unsigned_long_long
 
@@ -19,11 +18,6 @@ ctypedef fused bits:
     unsigned_short
     unsigned_int
     unsigned_long_long
-
-ctypedef fused number:
-    float
-    double
-    unsigned_short
 
 
 cdef bits _most(const bits *values, Py_ssize_t size) noexcept nogil:
@@ -36,14 +30,14 @@ cdef bits _most(const bits *values, Py_ssize_t size) noexcept nogil:
     return most
 
 
-cdef double _largest(const number *values, Py_ssize_t size) noexcept nogil:
+cdef double _largest(const wire *values, Py_ssize_t size) noexcept nogil:
     cdef unsigned_int single
     cdef unsigned_long_long twice
-    cdef number x
-    if number is unsigned_short:
+    cdef wire x
+    if wire is unsigned_short:
         x = _most[unsigned_short](values, size)
         return <double>widen_bits(x)
-    elif number is float:
+    elif wire is float:
         single = _most[unsigned_int](<const unsigned_int *>values, size)
         memcpy(&x, &single, sizeof(x))
         return <double>x
@@ -53,12 +47,12 @@ cdef double _largest(const number *values, Py_ssize_t size) noexcept nogil:
         return x
 
 
-def largest(const number[::1] values):
+def largest(const wire[::1] values):
     """The largest absolute value, 0 of none, infinite if there is a NaN; uint16 is bfloat16."""
     cdef double most = 0
     if values.shape[0]:
         with nogil:
-            most = _largest[number](&values[0], values.shape[0])
+            most = _largest[wire](&values[0], values.shape[0])
     return most if most == most else INFINITY
 
 

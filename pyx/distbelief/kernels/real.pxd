@@ -2,3 +2,11 @@
 ctypedef fused real:
     float
     double
+
+ctypedef unsigned short unsigned_short
+
+# Numbers as they travel, too: unsigned short is bfloat16.
+ctypedef fused wire:
+    float
+    double
+    unsigned_short

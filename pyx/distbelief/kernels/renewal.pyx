@@ -2,19 +2,12 @@
 """What has been fetched becomes a replica's parameters."""
 
 from distbelief.kernels.bfloat16 cimport widen_bits
-from distbelief.kernels.real cimport real
+from distbelief.kernels.real cimport real, unsigned_short, wire
 from distbelief.kernels.stream cimport stream, streamed
 
 cdef extern from "distbelief/kernels/lanes.h":
     bint lanes_renew(const void *values, bint narrow, const float *gradient, float rate, float *out,
                      Py_ssize_t size) nogil
-
-ctypedef unsigned short unsigned_short
-
-ctypedef fused wire:
-    float
-    double
-    unsigned_short
 
 # Elements that are computed in the first-level cache before they go past it.
 cdef enum:

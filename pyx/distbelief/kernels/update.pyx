@@ -10,16 +10,9 @@ from libc.math cimport sqrt, sqrtf
 
 from distbelief.kernels.ahead cimport AHEAD, STRIDE, ahead
 from distbelief.kernels.bfloat16 cimport narrow_bits, narrow_normal, widen_bits
-from distbelief.kernels.real cimport real
+from distbelief.kernels.real cimport real, unsigned_short, wire
 from distbelief.kernels.stream cimport streamed
 from distbelief.kernels.threads cimport threads
-
-ctypedef unsigned short unsigned_short
-
-ctypedef fused wire:
-    float
-    double
-    unsigned_short
 
 cdef extern from "distbelief/kernels/lanes.h":
     bint lanes_adagrad(float *parameters, const void *gradient, bint narrow, float *squares, float rate, float floor,
