@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--n-push", metavar="N", type=job.count, default=1, help="steps from push to push")
     parser.add_argument("--wire", choices=["float32", "bfloat16"], default="float32", help="of fetches and pushes")
     parser.add_argument("--steps", metavar="K", type=job.count, default=10, help="steps timed in each turn")
-    parser.add_argument("--repetitions", metavar="N", type=job.count, default=3, help="turns of each")
+    parser.add_argument("--repetitions", metavar="N", type=job.count, default=5, help="turns of each")
     parser.add_argument("--scale", metavar="F", type=float, default=1.0, help="width of the network, for a quick look")
     job.run("downpour", parser, lambda arguments: 2, measure)
 

@@ -9,6 +9,7 @@ A kernel and its rivals take turns, so that all of them see the same moods of th
 GFLOP/s count a multiplication and an addition for each weight and example. GB/s count each vector once for reading
 it and once for writing it, whatever a NumPy expression moves besides for its temporaries; memcpy (np.copyto) likewise.
 An update may pass memcpy: it writes in place, where a copy may read the lines first that it is to overwrite.
+Apart: two kernels of ours one after the other, where one does the work of both.
 C: the loop of adagrad.c, compiled here with the kernels' flags, where there is a compiler.
 Of roofline: the share of the time that BLAS's best rate and memcpy's, measured at the beginning, would allow. That
 rate is float32's, which products of bfloat16 may pass.
@@ -38,12 +39,13 @@ from distbelief.kernels import (
     ACTIVATIONS,
     accrue,
     adagrad,
+    dense_accrue,
     dense_backward,
     dense_forward,
     gather_columns,
     sgd,
 )
-from distbelief.nn.arena import aligned
+from distbelief.nn.arena import Arena, Layout, aligned
 from distbelief.processor import prepare
 
 RATE = 1e-6
@@ -82,6 +84,35 @@ def dense(outputs: int, inputs: int, n: int) -> Iterator[Case]:
 
     gigabytes = 1e-9 * sum(array.nbytes for array in (w, x, y, dy, dy, dw, db, dx))
     yield Case("dense_backward", size, "GFLOP/s", 2 * gflop, gigabytes, ours, backward)
+
+    # With what a replica of Downpour does next: its sum, its step, and a look at each number of the gradient.
+    w, accrued_w, dw = (_tensor(array) for array in (w, dw, dw))
+    accrued_b = np.zeros_like(b)
+    into = accrued_w, accrued_b, dx, 1.0, RATE, False
+
+    def at_once():
+        dense_accrue(w, b, x, y, RELU, dy, *into)
+
+    def apart():
+        ours()
+        for values, sums, gradient in [(w, accrued_w, dw), (b, accrued_b, db)]:
+            accrue(values.reshape(-1), sums.reshape(-1), gradient.reshape(-1), RATE)
+
+    def numpy_apart():
+        backward()
+        for values, sums, gradient in [(w, accrued_w, dw), (b, accrued_b, db)]:
+            np.add(sums, gradient, out=sums)
+            np.subtract(values, np.float32(RATE) * gradient, out=values)
+
+    gigabytes += 1e-9 * (w.nbytes + accrued_w.nbytes)  # w is written too, and a sum read in place of a gradient
+    yield Case("dense_accrue", size, "GFLOP/s", 2 * gflop, gigabytes, at_once, numpy_apart, apart=apart)
+
+
+def _tensor(values: np.ndarray) -> np.ndarray:
+    """A copy that lies where arenas lie: at the beginning of a line of the cache, each at another place of a page."""
+    arena = Arena(Layout({"": values.shape}), values.dtype)
+    arena[""] = values
+    return arena[""]
 
 
 def updates(count: int) -> Iterator[Case]:
@@ -197,10 +228,12 @@ COLUMNS = [
     ("distbelief", "distbelief", 10),
     ("numpy", "NumPy", 7),
     ("memcpy", "memcpy", 7),
+    ("apart", "apart", 7),
     ("c", "C", 7),
     ("torch", "PyTorch", 7),
     ("of_numpy", "of NumPy", 9),
     ("of_memcpy", "of memcpy", 10),
+    ("of_apart", "of apart", 9),
     ("of_c", "of C", 5),
     ("of_torch", "of PyTorch", 11),
     ("of_roofline", "of roofline", 12),

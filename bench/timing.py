@@ -29,6 +29,8 @@ class Case(NamedTuple):
     """The same loop in plain C, compiled with the same flags."""
     torch: Callable[[], Call] | None = None
     """Makes the call that does the same in PyTorch, once the results are found to agree."""
+    apart: Call | None = None
+    """The same by kernels of ours one after the other."""
 
     @property
     def work(self) -> float:
@@ -85,6 +87,8 @@ def measure(case: Case, roof: Roofline, repetitions: int, least: float, with_tor
     rivals, work = {"distbelief": case.ours, "numpy": case.numpy}, dict.fromkeys(("distbelief", "numpy"), case.work)
     if case.memcpy:
         work["memcpy"], rivals["memcpy"] = case.memcpy
+    if case.apart:
+        work["apart"], rivals["apart"] = case.work, case.apart
     if case.c:
         work["c"], rivals["c"] = case.work, case.c
     if with_torch and case.torch:

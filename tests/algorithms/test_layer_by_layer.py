@@ -10,6 +10,7 @@ from distbelief.algorithms import local
 from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.algorithms.step import Pieces, Step
+from distbelief.nn import Dense
 from distbelief.nn.arena import Layout
 from distbelief.optim import Adagrad, FixedRate
 from distbelief.server import Interval, Placement, Server, pieces
@@ -55,6 +56,20 @@ class Forgetful(Digits):
         return model
 
 
+class Plain(Digits):
+    """Digits whose model goes layer by layer, and leaves what accrues to others."""
+
+    def model(self):
+        model = super().model()
+        by_layers = model.gradient
+
+        def gradient(parameters, batch, gradient, needed, produced):
+            return by_layers(parameters, batch, gradient, needed, produced)
+
+        model.gradient = gradient
+        return model
+
+
 @pytest.fixture(scope="module")
 def truth():
     return train_serially(Digits(dtype=np.float64), RULE)[0].parameters.flat
@@ -73,13 +88,30 @@ def test_one_replica_computes_what_serial_sgd_does(truth, n_fetch, n_push, laten
     assert heard.evaluations[-1].updates == [-(-94 // n_push)] * 2  # a push is one update, whatever its pieces
 
 
+@pytest.mark.parametrize("kind", [Digits, Plain, Whole])
+@pytest.mark.parametrize(("n_fetch", "n_push"), [(1, 3), (3, 2), (4, 4)])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_so_it_does_whoever_takes_in_its_gradients(monkeypatch, kind, n_fetch, n_push, at_once):
+    """The layers themselves, as large ones do; their network; nobody but the replica."""
+    monkeypatch.setattr(Dense, "accrues", lambda layer, n: at_once)
+    taken = []
+    accrue = Dense.accrue
+    monkeypatch.setattr(Dense, "accrue", lambda layer, *given: taken.append(layer.name) or accrue(layer, *given))
+    settings = Downpour(n_fetch=n_fetch, n_push=n_push)
+    problem = kind(batch=4, dtype=np.float64)  # so few that the bounds of their gradients are known
+    outcomes, _, _ = train_in_simulator(problem, RULE, ranks=3, shards=2, settings=settings, flops=1e9)
+    expected = train_serially(Digits(batch=4, dtype=np.float64), RULE)[0].parameters.flat
+    np.testing.assert_allclose(outcomes[0].parameters.flat, expected, rtol=0, atol=1e-12)
+    assert bool(taken) == (at_once and kind is Digits)
+
+
 @pytest.mark.parametrize("roles", [Roles(0, [0, 1], [2]), Roles(0, [1, 2], [2]), Roles(0, [0], [0])], ids=str)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(8))
 def test_so_it_does_when_reads_and_updates_meet(truth, roles, seed):
     """Updates take as long as steps: fetches meet pushes of the same replica that are half applied."""
     draw = np.random.default_rng(seed)
     outcomes, _, _ = train_in_simulator(
-        [Digits, Whole, Forgetful][seed % 3](dtype=np.float64),
+        [Digits, Whole, Forgetful, Plain][seed % 4](dtype=np.float64),
         RULE,
         ranks=1 + max(roles.shards + roles.replicas),
         roles=roles,
@@ -175,6 +207,16 @@ class Overflowing(Digits):
         model.layers[0].backward = overflow
         model.layers[0].bounded = lambda *arrays: False
         return model
+
+
+def test_no_number_that_is_not_finite_is_pushed_with_others_that_have_accrued():
+    """The fourth push would be of steps 7 and 8."""
+    log, settings = io.StringIO(), Downpour(n_push=2)
+    outcomes, _, _ = train_in_simulator(Overflowing(7), RULE, ranks=2, settings=settings, flops=1e8, log=log)
+    assert outcomes[0].failed and "step 8 of replica 0" in str(outcomes[0].fault)
+    assert np.isfinite(outcomes[0].parameters.flat).all()
+    tags = [int(words[4]) for words in map(str.split, log.getvalue().splitlines()) if words[2:3] == ["send"]]
+    assert tags.count(APPLIED) == 3
 
 
 def test_no_number_that_is_not_finite_is_pushed():

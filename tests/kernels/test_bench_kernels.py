@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[2] / "bench" / "kernels.py"
 
 
 SUBJECTS = {
-    "dense": {"dense_forward", "dense_backward"},
+    "dense": {"dense_forward", "dense_backward", "dense_accrue"},
     "update": {"sgd", "adagrad", "accrue"},
     "batch": {"gather_columns"},
     "local": {"local_forward", "local_backward"},
@@ -50,6 +50,7 @@ def test_a_quick_run_ends_with_a_line_of_json():
     assert set(results) == set().union(*SUBJECTS.values())
     for kernel, result in results.items():
         rivals = ["numpy", "memcpy"] if kernel in SUBJECTS["update"] else ["numpy"]
+        rivals += ["apart"] if kernel == "dense_accrue" else []
         rivals += ["c"] if kernel == "adagrad" and shutil.which("gcc") else []
         for rival in rivals:
             assert 0 < result[rival] < math.inf

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from distbelief.kernels import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.kernels import ACTIVATIONS, dense_accrue, dense_accrues, dense_backward, dense_forward, use_threads
 
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 # (outputs, inputs, n): ones, primes, a batch of one, longer than a vector register and its remainder.
@@ -161,6 +161,68 @@ def test_activations_saturate_without_overflow(activation, ends, dtype):
     np.testing.assert_array_equal(y, [ends])
 
 
+def accrue(layer, activation, weight=1.0, rate=0.0, fresh=False):
+    """What accrued before, w and b after it; the layer's dw and db are what has accrued. All are the caller's own."""
+    random = np.random.default_rng(3)
+    before = [random.standard_normal(array.shape).astype(array.dtype) for array in (layer.dw, layer.db)]
+    if not fresh:
+        layer.dw[:], layer.db[:] = before  # else they stay NaN
+    w, b, step = layer.w.copy(), layer.b.copy(), (weight, rate, fresh)
+    dense_accrue(w, b, layer.x, layer.y, ACTIVATIONS[activation], layer.dy, layer.dw, layer.db, layer.dx, *step)
+    return before, w, b
+
+
+# With strips of 32 columns and of 16, whole and not, and more examples than are summed over at once.
+@pytest.mark.parametrize(("outputs", "inputs", "n"), [*SIZES, (25, 96, 16), (12, 56, 513), (1, 32, 1030)])
+@dtypes
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+@pytest.mark.parametrize("rate", [0.0, 0.125])
+@pytest.mark.parametrize("fresh", [True, False])
+def test_accrue_takes_in_numpys_gradient(outputs, inputs, n, dtype, weight, rate, fresh):
+    layer = a_layer(outputs, inputs, n, "tanh", dtype)
+    (accrued_w, accrued_b), w, b = accrue(layer, "tanh", weight, rate, fresh)
+    assert_close(layer.dw, weight * layer.true.dw + (0 if fresh else accrued_w))
+    assert_close(layer.db, weight * layer.true.db + (0 if fresh else accrued_b))
+    assert_close(w, layer.w - rate * layer.true.dw)
+    assert_close(b, layer.b - rate * layer.true.db)
+    assert_close(layer.dx, layer.true.dx)  # by w as it was
+    assert_close(layer.dy, layer.true.dz)
+
+
+@dtypes
+def test_a_step_of_no_length_touches_no_parameters(dtype):
+    """Not even by 0 times what is not finite."""
+    layer = a_layer(7, 40, 3, "relu", dtype)
+    layer.dy[2, 1], layer.y = np.inf, np.abs(layer.y) + 1
+    _, w, b = accrue(layer, "relu")
+    np.testing.assert_array_equal(w, layer.w)
+    np.testing.assert_array_equal(b, layer.b)
+    assert not np.isfinite(layer.dw[2]).all() and np.isfinite(layer.dw[3]).all()
+
+
+@dtypes
+def test_threads_share_what_accrues(dtype):
+    layer = a_layer(301, 257, 64, "sigmoid", dtype)
+    try:
+        use_threads(3)
+        (accrued, _), w, _ = accrue(layer, "sigmoid", rate=0.125)
+    finally:
+        use_threads(1)
+    assert_close(layer.dw, layer.true.dw + accrued)
+    assert_close(w, layer.w - 0.125 * layer.true.dw)
+    assert_close(layer.dx, layer.true.dx)
+
+
+def test_no_layer_without_numbers_accrues():
+    assert not any(dense_accrues(*sizes) for sizes in [(0, 3, 4), (3, 0, 4), (3, 4, 0)])
+
+
+def accrue_arguments(dtype=np.float32):
+    layer = a_layer(4, 3, 5, "relu", dtype)
+    relu, step = ACTIVATIONS["relu"], (1.0, 0.1, True)
+    return [layer.w.copy(), layer.b.copy(), layer.x, layer.y, relu, layer.dy, layer.dw, layer.db, layer.dx, *step]
+
+
 def forward_arguments(dtype=np.float32):
     layer = a_layer(4, 3, 5, "relu", dtype)
     return [layer.w, layer.b, layer.x, ACTIVATIONS["relu"], layer.dy]
@@ -171,7 +233,11 @@ def backward_arguments(dtype=np.float32):
     return [layer.w, layer.x, layer.y, ACTIVATIONS["relu"], layer.dy, layer.dw, layer.db, layer.dx]
 
 
-KERNELS = [(dense_forward, forward_arguments), (dense_backward, backward_arguments)]
+KERNELS = [
+    (dense_forward, forward_arguments),
+    (dense_backward, backward_arguments),
+    (dense_accrue, accrue_arguments),
+]
 ARRAYS = [
     (kernel, arguments, place)
     for kernel, arguments in KERNELS

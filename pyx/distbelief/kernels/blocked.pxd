@@ -12,11 +12,13 @@ cdef extern from *:
     #define REAL float
     #define NAME(name) distbelief_float_##name
     #include "distbelief/kernels/blocked.h"
+    #include "distbelief/kernels/accrue.h"
     #undef REAL
     #undef NAME
     #define REAL double
     #define NAME(name) distbelief_double_##name
     #include "distbelief/kernels/blocked.h"
+    #include "distbelief/kernels/accrue.h"
     #undef REAL
     #undef NAME
     """
@@ -40,6 +42,13 @@ cdef extern from *:
     void _outer_float "distbelief_float_outer_product"(const float *a, const float *b, float *c, Py_ssize_t rows,
                                                        Py_ssize_t columns, Py_ssize_t inner) nogil
     void _outer_double "distbelief_double_outer_product"(const double *a, const double *b, double *c, Py_ssize_t rows,
+                                                         Py_ssize_t columns, Py_ssize_t inner) nogil
+
+    void _accrue_float "distbelief_float_outer_accrue"(const float *a, const float *b, float *sums, float *w,
+                                                       double weight, double rate, bint fresh, Py_ssize_t rows,
+                                                       Py_ssize_t columns, Py_ssize_t inner) nogil
+    void _accrue_double "distbelief_double_outer_accrue"(const double *a, const double *b, double *sums, double *w,
+                                                         double weight, double rate, bint fresh, Py_ssize_t rows,
                                                          Py_ssize_t columns, Py_ssize_t inner) nogil
 
 cdef enum:
@@ -70,13 +79,18 @@ cdef inline void row_product(const real *w, const real *b, real *c, Py_ssize_t r
                    c, <int>columns)
 
 
+cdef inline bint outer_is_ours(Py_ssize_t whole, Py_ssize_t inner) noexcept nogil:
+    """Whether the gradient by so many weights, from so many examples, is for our blocks."""
+    return FAST_OUTER(scipys) and _ours(whole, inner, LONGEST)
+
+
 cdef inline void outer_product(const real *a, const real *b, real *c, Py_ssize_t rows, Py_ssize_t columns,
                                Py_ssize_t inner, Py_ssize_t whole) noexcept nogil:
     """C[rows, columns] = A[rows, inner] B[columns, inner]': the gradient by weights.
 
     Ours writes past the caches, and is faster than MKL's; than OpenBLAS's with AVX-512.
     """
-    if FAST_OUTER(scipys) and _ours(whole, inner, LONGEST):
+    if outer_is_ours(whole, inner):
         if real is float:
             _outer_float(a, b, c, rows, columns, inner)
         else:
@@ -84,6 +98,16 @@ cdef inline void outer_product(const real *a, const real *b, real *c, Py_ssize_t
     else:
         gemm[real](b'n', b't', <int>rows, <int>columns, <int>inner, <real *>a, <int>inner, <real *>b, <int>inner, 0, c,
                    <int>columns)
+
+
+cdef inline void outer_accrue(const real *a, const real *b, real *sums, real *w, double weight, double rate, bint fresh,
+                              Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t inner) noexcept nogil:
+    """For the same product g, which is written nowhere: sums += weight g, or if `fresh` sums = weight g; w -= rate g,
+    unless w is NULL (accrue.h)."""
+    if real is float:
+        _accrue_float(a, b, sums, w, weight, rate, fresh, rows, columns, inner)
+    else:
+        _accrue_double(a, b, sums, w, weight, rate, fresh, rows, columns, inner)
 
 
 cdef inline void column_product(const real *w, Py_ssize_t ldw, const real *b, real *c, Py_ssize_t rows,

@@ -9,7 +9,7 @@ from cython.parallel cimport prange
 
 from distbelief.kernels.activation cimport LINEAR, RELU, SIGMOID, TANH, activate, derive
 from distbelief.kernels.blas cimport gemm
-from distbelief.kernels.blocked cimport WIDEST, column_product, outer_product, row_product
+from distbelief.kernels.blocked cimport WIDEST, column_product, outer_accrue, outer_is_ours, outer_product, row_product
 from distbelief.kernels.real cimport real
 from distbelief.kernels.threads cimport band_start, shares_of
 
@@ -90,6 +90,56 @@ def dense_backward(const real[:, ::1] w_oi, const real[:, ::1] x_in, const real[
             for band in prange(bands, schedule="dynamic", use_threads_if=bands > 1):
                 _backward_to_inputs[real](&w_oi[0, 0], &dy_on[0, 0], &dx_in[0, 0], outputs, inputs,
                                           band_start(inputs, bands, band), band_start(inputs, bands, band + 1), n)
+
+
+def dense_accrues(Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n):
+    """Whether `dense_accrue` may be called, and is worth it: where products of this size are computed in blocks of
+    ours, so that what they end in is in our hands."""
+    return outputs > 0 and inputs > 0 and n > 0 and outer_is_ours(outputs * inputs, n)
+
+
+cdef void _accrue_biases(const real *y, int activation, real *dy, real *b, real *accrued, real weight, real rate,
+                         bint fresh, Py_ssize_t outputs, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t o
+    cdef real g
+    for o in range(outputs):
+        g = derive(y + o * n, dy + o * n, n, activation)
+        accrued[o] = (0 if fresh else accrued[o]) + weight * g
+        if rate != 0:
+            b[o] -= rate * g
+
+
+def dense_accrue(real[:, ::1] w_oi, real[::1] b_o, const real[:, ::1] x_in, const real[:, ::1] y_on, int activation,
+                 real[:, ::1] dy_on, real[:, ::1] accrued_oi, real[::1] accrued_o, real[:, ::1] dx_in, double weight,
+                 double rate, bint fresh):
+    """`dense_backward`, whose gradients g by w and b are taken in at once, and written nowhere.
+
+    accrued += weight g, or if `fresh` accrued = weight g; then w, b -= rate g, with a rate of 0 left alone. dx is by w
+    as it was before. Shapes as there, accrued [outputs, inputs] and [outputs]; only where `dense_accrues`.
+    """
+    cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1], first, rows
+    cdef int bands = shares_of(2.0 * outputs * inputs * n), band
+    assert x_in.shape[0] == inputs and y_on.shape[0] == outputs and y_on.shape[1] == n and b_o.shape[0] == outputs
+    assert dy_on.shape[0] == outputs and dy_on.shape[1] == n
+    assert accrued_oi.shape[0] == outputs and accrued_oi.shape[1] == inputs and accrued_o.shape[0] == outputs
+    assert dx_in.shape[0] == 0 or (dx_in.shape[0] == inputs and dx_in.shape[1] == n)
+    assert outputs and inputs and n
+    with nogil:
+        for band in prange(bands, schedule="dynamic", use_threads_if=bands > 1):
+            first = band_start(outputs, bands, band)
+            _accrue_biases[real](&y_on[0, 0] + first * n, activation, &dy_on[0, 0] + first * n, &b_o[0] + first,
+                                 &accrued_o[0] + first, <real>weight, <real>rate, fresh,
+                                 band_start(outputs, bands, band + 1) - first, n)
+        if dx_in.shape[0]:
+            for band in prange(bands, schedule="dynamic", use_threads_if=bands > 1):
+                _backward_to_inputs[real](&w_oi[0, 0], &dy_on[0, 0], &dx_in[0, 0], outputs, inputs,
+                                          band_start(inputs, bands, band), band_start(inputs, bands, band + 1), n)
+        for band in prange(bands, schedule="dynamic", use_threads_if=bands > 1):
+            first = band_start(outputs, bands, band)
+            rows = band_start(outputs, bands, band + 1) - first
+            outer_accrue[real](&dy_on[0, 0] + first * n, &x_in[0, 0], &accrued_oi[0, 0] + first * inputs,
+                               &w_oi[0, 0] + first * inputs if rate != 0 else NULL, weight, rate, fresh, rows, inputs,
+                               n)
 
 
 def product(bint transpose_a, bint transpose_b, const real[:, ::1] a, const real[:, ::1] b, real[:, ::1] out):

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 
-from distbelief.algorithms.model import Batch, Model, takes_hooks
+from distbelief.algorithms.model import Batch, Model, takes_accruals, takes_hooks
 from distbelief.algorithms.returned import Leaving, ReturnedArena
 from distbelief.algorithms.step import Pieces, Step
 from distbelief.comm.endpoint import Endpoint
 from distbelief.kernels import accrue, add, all_finite, sgd
+from distbelief.nn.accrual import Accrual
 from distbelief.nn.arena import Arena
 from distbelief.server import Client, Fetch, Push, held
 from distbelief.server.held import BFLOAT16
@@ -20,7 +21,8 @@ class LocalCopy:
     A step goes by pieces (server.pieces). What has been fetched of a piece is brought in just before its layer
     computes with it; once its gradient is final, it is accrued and, in a step that pushes, sent off, while the layers
     below still compute. Two buffers take turns: gradients accrue in one, while a push is on its way from the other. The
-    first gradient after a push is written straight into the one that accrues.
+    first gradient after a push is written straight into the one that accrues. A model that can (nn.Accrual) takes in
+    each gradient, and the step, by itself.
 
     The parameters are in the model's type, or in `model.held` if it has that: bfloat16 (server.held).
     """
@@ -45,6 +47,7 @@ class LocalCopy:
         self._model = model
         self._rate = rate
         self._by_layers = takes_hooks(model.gradient)
+        self._accruing = several and not self._narrow and takes_accruals(model.gradient)
         self._pieces = Pieces(model.layout, client.pieces)
         self._leaving = leaving
         kind = Arena if leaving is None else ReturnedArena
@@ -87,7 +90,11 @@ class LocalCopy:
         # Owed is a gradient that the next step does not write over: after a push it begins in the other buffer.
         self._owes = fetched_next and clock is not None
         step = Step(self._endpoint, self._pieces, self._model.flops(batch.size), self._bring, self._finish)
-        if self._by_layers:
+        if self._accruing:
+            accrual = Accrual(self._accrued, fresh=self._steps == 0, rate=self._rate)
+            hooks = step.needed, step.produced
+            loss = self._model.gradient(self.parameters, batch, self._gradient, *hooks, accrual)
+        elif self._by_layers:
             loss = self._model.gradient(self.parameters, batch, written, step.needed, step.produced)
         else:
             step.needed(*self._pieces.of)
@@ -121,9 +128,13 @@ class LocalCopy:
         piece = self._client.pieces[number]
         accrued = piece.of(self._accrued.flat)
         if self._steps == 0:
-            finite, passes = (True, 0) if known else (all_finite(accrued), 1)
-            self._owed[number] = accrued
             self._accrued_counts = self._counts
+        if self._accruing or self._steps == 0:
+            finite, passes = (True, 0) if known else (all_finite(accrued), 1)
+            if self._accruing:
+                passes += 2 if self._steps == 0 else 3  # besides writing the gradient, that there is no need for
+            else:
+                self._owed[number] = accrued
         elif self._owes or not self._rate:
             gradient = piece.of(self._gradient.flat)
             finite, passes = add(accrued, gradient), 3

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from distbelief.nn.accrual import Accrual
 from distbelief.nn.arena import Arena, Layout
 from distbelief.nn.interval import Interval
 from distbelief.partition import Peers
@@ -43,6 +44,10 @@ class Model(Protocol):
         are final and it is done with the tensors themselves; if the loss is not finite, not at all. Meanwhile the
         tensors change: what `needed` has not been called for may hold values of an earlier step. A model that knows
         that all numbers of these gradients are finite may say so, `produced(*names, finite=True)`: nobody looks then.
+
+        A model that can do what follows while it computes takes `accrual=None`, too: a nn.Accrual that says what is to
+        become of each gradient before `produced` is called; if the loss is not finite, of none. It may then write to
+        `gradient`, or not.
         """
         ...
 
@@ -61,6 +66,28 @@ class Model(Protocol):
 def takes_hooks(gradient: Any) -> bool:
     """Whether a model's `gradient` goes layer by layer: takes `needed` and `produced`."""
     return callable(gradient) and {"needed", "produced"} <= set(inspect.signature(gradient).parameters)
+
+
+def takes_accruals(gradient: Any) -> bool:
+    """Whether a model's `gradient` takes `accrual`, too."""
+    return takes_hooks(gradient) and "accrual" in inspect.signature(gradient).parameters
+
+
+def accruing(model: Model) -> Callable[[Arena, Any, Arena, Accrual], float]:
+    """`gradient(parameters, batch, room, accrual)`: the mean loss over `batch`, and its gradient is taken in.
+
+    By the model itself, if it can; else afterwards, whatever the loss. `room`: for a gradient on its way. Local.
+    """
+    if takes_accruals(model.gradient):
+        return lambda parameters, batch, room, accrual: model.gradient(parameters, batch, room, accrual=accrual)
+
+    def gradient(parameters: Arena, batch: Any, room: Arena, accrual: Accrual) -> float:
+        into = accrual.accrued if accrual.fresh else room
+        loss = model.gradient(parameters, batch, into)
+        accrual.take_in(into, parameters, into, finite=True)
+        return loss
+
+    return gradient
 
 
 class Epochs(Protocol):

@@ -8,7 +8,15 @@ from distbelief.kernels.batch import gather_columns
 from distbelief.kernels.bfloat16 import narrow, narrow_carrying, widen
 from distbelief.kernels.blas import kernels16, use_gemm16, use_kernels16, use_sgemm
 from distbelief.kernels.convolution import convolution_backward, convolution_forward, convolution_scratch
-from distbelief.kernels.dense import ACTIVATIONS, BLOCKS_OF_ANY_SIZE, dense_backward, dense_forward, product
+from distbelief.kernels.dense import (
+    ACTIVATIONS,
+    BLOCKS_OF_ANY_SIZE,
+    dense_accrue,
+    dense_accrues,
+    dense_backward,
+    dense_forward,
+    product,
+)
 from distbelief.kernels.dense_bfloat16 import dense_bfloat16_backward, dense_bfloat16_forward, dense_bfloat16_scratch
 from distbelief.kernels.finite import all_finite, largest
 from distbelief.kernels.local import local_backward, local_backward_to_weights, local_forward, local_scratch
@@ -44,6 +52,8 @@ __all__ = [
     "convolution_forward",
     "convolution_scratch",
     "count_right",
+    "dense_accrue",
+    "dense_accrues",
     "dense_backward",
     "dense_bfloat16_backward",
     "dense_bfloat16_forward",

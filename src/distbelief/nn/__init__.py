@@ -1,5 +1,6 @@
 """Networks on one rank: the arena of parameters, layers, losses, and chains of them."""
 
+from distbelief.nn.accrual import Accrual
 from distbelief.nn.arena import Arena, Layout, Tensor
 from distbelief.nn.bfloat16 import holding
 from distbelief.nn.build import build
@@ -23,6 +24,7 @@ from distbelief.nn.specs import ConvolutionSpec, DenseSpec, Inputs, LayerSpec, L
 __all__ = [
     "BFLOAT16",
     "LOSSES",
+    "Accrual",
     "Arena",
     "Convolution",
     "ConvolutionSpec",

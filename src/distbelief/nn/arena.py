@@ -1,5 +1,6 @@
 """The flat parameter vector: named tensors as intervals of one contiguous array."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -13,6 +14,9 @@ from distbelief.errors import UserError
 LINE = 64
 # Bytes that have an address.
 _MOST = 1 << 62
+# Where in a page arenas begin, in lines, in turn. What lies at the same place of several pages wants the same few lines
+# of the cache: taking in a gradient (nn.accrual) took half as long again where gradient, sums and parameters did.
+_BEGINNINGS = itertools.cycle(range(0, 54, 9))
 
 
 def aligned(size: int, dtype: np.dtype | type, allocate: Callable[..., np.ndarray] = np.zeros) -> np.ndarray:
@@ -20,11 +24,15 @@ def aligned(size: int, dtype: np.dtype | type, allocate: Callable[..., np.ndarra
 
     NumPy's own begin at multiples of 16 bytes. Raises MemoryError.
     """
-    itemsize = np.dtype(dtype).itemsize
-    if size * itemsize > _MOST:
+    return _aligned(size, np.dtype(dtype), allocate, 0)
+
+
+def _aligned(size: int, dtype: np.dtype, allocate: Callable[..., np.ndarray], skipped: int) -> np.ndarray:
+    """`skipped`: more lines than are needed, that nobody uses."""
+    if size * dtype.itemsize > _MOST:
         raise MemoryError  # in NumPy's words it would be a ValueError or an OverflowError
-    raw = allocate(size + LINE // itemsize, dtype)
-    start = -raw.ctypes.data % LINE // itemsize
+    raw = allocate(size + (1 + skipped) * LINE // dtype.itemsize, dtype)
+    start = (-raw.ctypes.data % LINE + skipped * LINE) // dtype.itemsize
     return raw[start : start + size]
 
 
@@ -107,7 +115,7 @@ class Arena:
 
 def _zeros(layout: Layout, dtype: np.dtype | type) -> np.ndarray:
     try:
-        return aligned(layout.size, dtype)
+        return _aligned(layout.size, np.dtype(dtype), np.zeros, next(_BEGINNINGS))
     except MemoryError:
         largest = max(layout.tensors, key=lambda tensor: tensor.stop - tensor.start)
         raise UserError(

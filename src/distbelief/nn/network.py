@@ -7,11 +7,12 @@ import numpy as np
 
 from distbelief.errors import UserError
 from distbelief.kernels import l2_penalty
+from distbelief.nn.accrual import Accrual
 from distbelief.nn.arena import Arena, Layout
 from distbelief.nn.bfloat16 import Rounded, computing, holding, wide
 from distbelief.nn.build import place
 from distbelief.nn.initialisation import fill_interval
-from distbelief.nn.layers import BFLOAT16, DenseBfloat16, Layer
+from distbelief.nn.layers import BFLOAT16, Accruing, DenseBfloat16, Layer
 from distbelief.nn.losses import LOSSES, Loss, SoftmaxCrossEntropy
 from distbelief.nn.memory import Buffers, Memory, Views, room_for
 
@@ -83,26 +84,44 @@ class Network:
         fill_interval(values, seed, self.layout, spreads, start)
 
     def gradient(
-        self, parameters: Arena, batch, gradient: Arena, needed: Hook | None = None, produced: Hook | None = None
+        self,
+        parameters: Arena,
+        batch,
+        gradient: Arena,
+        needed: Hook | None = None,
+        produced: Hook | None = None,
+        accrual: Accrual | None = None,
     ) -> float:
         """The mean loss over `batch` (x_in [inputs, n], labels); overwrites `gradient`. Local.
 
         `needed(*names)` is called before a layer computes with its tensors, `produced(*names, finite=...)` once their
         gradients are final; if the loss over the batch is not finite, not at all. `finite`: that the gradients are
         is certain.
+
+        `accrual`: what is to become of the gradients as they are computed, layer by layer, before `produced` is called;
+        if the loss is not finite, nothing. `gradient` is then only room for those that have to be written on the way.
         """
         x, views = self._forward(parameters, batch.x_in, needed)
         given = parameters if self._rounded is None else self._rounded
         y, dy = views.y, views.dy
         loss = self._loss.gradient(self._flat(y[-1]), batch.labels, self._flat(dy[-1]), self._buffers.loss_scratch)
         penalty, finite = 0.0, math.isfinite(loss)
+        if accrual is not None and not finite:
+            return loss
+        into = gradient if accrual is None or not accrual.fresh else accrual.accrued
         for i in reversed(range(len(self.layers))):
             layer = self.layers[i]
             below, error_below = (y[i - 1], dy[i - 1]) if i else (x, views.nothing)
             # Before backward, which spoils dy; with a penalty, weights would have to be looked at too.
-            known = produced is not None and not self._penalty and layer.bounded(below, y[i], dy[i])
-            layer.backward(given, below, y[i], dy[i], gradient, error_below, self._buffers.scratch[i])
-            penalty += self._penalise(layer, parameters, gradient)
+            asked = produced is not None or accrual is not None
+            known = asked and not self._penalty and layer.bounded(below, y[i], dy[i])
+            if accrual is not None and known and isinstance(layer, Accruing) and layer.accrues(x.shape[-1]):
+                layer.accrue(parameters, below, y[i], dy[i], accrual, error_below)
+            else:
+                layer.backward(given, below, y[i], dy[i], into, error_below, self._buffers.scratch[i])
+                penalty += self._penalise(layer, parameters, into)
+                if accrual is not None:
+                    known = accrual.take_in(layer.shapes, parameters, into, known)
             if produced is not None and finite:
                 produced(*layer.shapes, finite=known)
         return loss + penalty

@@ -4,13 +4,14 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from distbelief.algorithms.model import Problem
+from distbelief.algorithms.model import Problem, accruing
 from distbelief.algorithms.sandblaster.accounts import Accounts
 from distbelief.algorithms.sandblaster.portions import Portions
 from distbelief.algorithms.scoring import score
-from distbelief.kernels import all_finite, sgd
+from distbelief.kernels import all_finite
+from distbelief.nn.accrual import Accrual
 from distbelief.nn.arena import Arena
-from distbelief.optim.space import GRADIENT, PARAMETERS, Fill, scale
+from distbelief.optim.space import GRADIENT, PARAMETERS, scale
 from distbelief.optim.vectors import Vectors
 
 
@@ -33,19 +34,19 @@ class Alone:
         self.space = Vectors(names, self._model.layout.size, self._model.dtype)
         self.parameters = Arena(self._model.layout, self._model.dtype, self.space[PARAMETERS])
         self._model.initialise(self.parameters, problem.seed)
+        self._gradient = accruing(self._model)
         self._minibatch = Arena(self._model.layout, self._model.dtype)
         self.accounts: Accounts | None = None
 
     def evaluate(self, batch: Sequence[int]) -> float:
         began = self.clock()
-        self.space.run([Fill(GRADIENT, 0.0)])
-        gradient = self.space[GRADIENT]
+        total = Arena(self._model.layout, self._model.dtype, self.space[GRADIENT])
         losses, examples = [], 0
         for portion in batch:
             for minibatch in self._examples.read(self._portions.positions(portion)):
-                loss = self._model.gradient(self.parameters, minibatch, self._minibatch)
+                accrual = Accrual(total, fresh=not losses, weight=minibatch.size)
+                loss = self._gradient(self.parameters, minibatch, self._minibatch, accrual)
                 losses.append(loss * minibatch.size)
-                sgd(gradient, self._minibatch.flat, -minibatch.size)
                 examples += minibatch.size
         self.space.run([scale(GRADIENT, 1 / examples)])
         self.accounts = Accounts(examples, self.clock() - began, [len(batch)])

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from distbelief.algorithms.model import Examples, Model
+from distbelief.algorithms.model import Examples, Model, accruing
 from distbelief.algorithms.sandblaster.messages import ACCEPT, ASSIGN, DROP, GRANT, REJECT, REVOKE, SCORES, STEP
 from distbelief.algorithms.sandblaster.portions import Portions
 from distbelief.comm.endpoint import Endpoint, Request, Window
 from distbelief.kernels import all_finite, sgd
+from distbelief.nn.accrual import Accrual
 from distbelief.nn.arena import Arena
 from distbelief.partition import Peers
 from distbelief.server.held import BFLOAT16, install
@@ -72,6 +73,7 @@ class Worker:
         self._placement = placement
         self._shards = shards
         self._model = model
+        self._gradient = accruing(model)
         self._data = data
         self._timeout = timeout
         self._peers = peers
@@ -171,13 +173,11 @@ class Worker:
         first = task.gradient is None
         if first:
             task.gradient = self._spare.pop() if self._spare else Arena(self._model.layout, self._model.dtype)
-        into = task.gradient if first else self._minibatch
-        task.losses.append(self._model.gradient(self._parameters, batch, into) * batch.size)
-        if first:
-            into.flat[:] *= batch.size
-        else:
-            sgd(task.gradient.flat, into.flat, -batch.size)
-        self._endpoint.charge(flops=3 * self._model.flops(batch.size), nbytes=(2 if first else 3) * into.flat.nbytes)
+        accrual = Accrual(task.gradient, fresh=first, weight=batch.size)
+        loss = self._gradient(self._parameters, batch, self._minibatch, accrual)
+        task.losses.append(loss * batch.size)
+        passes = (2 if first else 3) * task.gradient.flat.nbytes
+        self._endpoint.charge(flops=3 * self._model.flops(batch.size), nbytes=passes)
 
     def _finish(self, task: Task) -> Task:
         finite = all(map(math.isfinite, task.losses))

@@ -3,7 +3,7 @@
 from distbelief.nn.layers.convolution import Convolution
 from distbelief.nn.layers.dense import Dense
 from distbelief.nn.layers.dense_bfloat16 import BFLOAT16, DenseBfloat16
-from distbelief.nn.layers.layer import Layer, Shape
+from distbelief.nn.layers.layer import Accruing, Layer, Shape
 from distbelief.nn.layers.local import LocallyConnected
 from distbelief.nn.layers.local_bfloat16 import LocallyConnectedBfloat16
 from distbelief.nn.layers.normalisation import Normalise
@@ -11,6 +11,7 @@ from distbelief.nn.layers.pooling import Pool
 
 __all__ = [
     "BFLOAT16",
+    "Accruing",
     "Convolution",
     "Dense",
     "DenseBfloat16",

@@ -4,7 +4,8 @@ import copy
 import math
 from typing import Self
 
-from distbelief.kernels import ACTIVATIONS, dense_backward, dense_forward
+from distbelief.kernels import ACTIVATIONS, dense_accrue, dense_accrues, dense_backward, dense_forward
+from distbelief.nn.accrual import Accrual
 from distbelief.nn.layers.bounds import bounded
 from distbelief.nn.layers.checks import named, one_or_more
 from distbelief.nn.layers.initial import spread
@@ -49,11 +50,19 @@ class Dense:
         dense_forward(parameters[self.w], parameters[self.b], x_in, self._activation, y_on)
 
     def backward(self, parameters, x, y_on, dy_on, gradient, dx, scratch) -> None:
-        n = x.shape[-1]
-        x_in, dx_in = x.reshape(self.inputs, n), dx.reshape(self.inputs if dx.shape[0] else 0, n)
+        x_in, dx_in = self._flat(x, dx)
         dense_backward(
             parameters[self.w], x_in, y_on, self._activation, dy_on, gradient[self.w], gradient[self.b], dx_in
         )
+
+    def accrues(self, n: int) -> bool:
+        return dense_accrues(self.outputs, self.inputs, n)
+
+    def accrue(self, parameters, x, y_on, dy_on, accrual: Accrual, dx) -> None:
+        x_in, dx_in = self._flat(x, dx)
+        w, b, into = parameters[self.w], parameters[self.b], accrual.accrued
+        step = accrual.weight, accrual.rate, accrual.fresh
+        dense_accrue(w, b, x_in, y_on, self._activation, dy_on, into[self.w], into[self.b], dx_in, *step)
 
     def bounded(self, x, y_on, dy_on) -> bool:
         y_on = y_on if self.needs_output else None
@@ -72,3 +81,7 @@ class Dense:
         part = copy.copy(self)  # the spread stays that of the whole
         part.shape = (stop - start,)
         return part
+
+    def _flat(self, x, dx):
+        n = x.shape[-1]
+        return x.reshape(self.inputs, n), dx.reshape(self.inputs if dx.shape[0] else 0, n)

@@ -37,6 +37,9 @@ class DenseBfloat16(Dense):
         dw_oi, db_o = gradient[self.w], gradient[self.b]
         dense_bfloat16_backward(parameters[self.w], x_in, y_on, self._activation, dy_on, dw_oi, db_o, dx_in, rest)
 
+    def accrues(self, n: int) -> bool:
+        return False
+
     def scratch(self, n: int) -> int:
         return lines(self.inputs * n) // 2 + lines(self.outputs) + dense_bfloat16_scratch(self.outputs, self.inputs, n)
 

@@ -1,9 +1,12 @@
 """What every layer is: shapes, tensors, forward and backward, and how it is cut over ranks."""
 
 from collections.abc import Mapping
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
+
+from distbelief.nn.accrual import Accrual
+from distbelief.nn.arena import Arena
 
 Shape = tuple[int, ...]
 """Of one example: (features,), or (H, W, C) for an image."""
@@ -81,4 +84,19 @@ class Layer(Protocol):
         Its tensors are this one's under the same names: slices of their leading axes, or if tied the whole.
         The outputs of cuts side by side are this layer's; so is the sum of their `dx`, each added at its region.
         """
+        ...
+
+
+@runtime_checkable
+class Accruing(Protocol):
+    """A layer that can take in its gradients while it computes them."""
+
+    def accrues(self, n: int) -> bool:
+        """Whether for `n` examples that is worth more than `backward`, and `accrual.take_in` of what it writes."""
+        ...
+
+    def accrue(
+        self, parameters: Arena, x: np.ndarray, y: np.ndarray, dy: np.ndarray, accrual: Accrual, dx: np.ndarray
+    ) -> None:
+        """Both in one. `dx` is by the parameters as they were before."""
         ...
