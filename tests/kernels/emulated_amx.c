@@ -109,11 +109,11 @@ int multiply(int product, const uint16_t *a, ptrdiff_t lda, const uint16_t *b, p
     return !wrong && !configured;
 }
 
-/* out [rows, columns] = a [rows, n] b', b [columns, n]. */
+/* For g = a [rows, n] b', b [columns, n]: out = g; or, with w, out += 3 g and w -= g / 4. */
 int multiply_to_weights(const uint16_t *a, ptrdiff_t lda, const uint16_t *b, ptrdiff_t rows, ptrdiff_t columns,
-                        ptrdiff_t n, uint16_t *packed, float *out) {
+                        ptrdiff_t n, uint16_t *packed, float *out, float *w) {
     wrong = 0;
     squares_pack(PRODUCT_TO_WEIGHTS, b, columns, n, n, 0, columns, packed);
-    squares_to_weights(BY_AMX, a, lda, packed, out, rows, columns, n);
+    squares_to_weights(BY_AMX, a, lda, packed, out, w, w ? 3 : 1, 0.25, w != NULL, rows, columns, n);
     return !wrong && !configured;
 }

@@ -8,6 +8,8 @@ from scipy.special import expit
 
 from distbelief.kernels import (
     ACTIVATIONS,
+    dense_bfloat16_accrue,
+    dense_bfloat16_accrues,
     dense_bfloat16_backward,
     dense_bfloat16_forward,
     dense_bfloat16_scratch,
@@ -150,6 +152,59 @@ def test_backward_rounds_before_the_products_and_the_gradient_by_the_inputs(way,
     assert_sums(layer.db, layer.true.db)
     assert_sums(layer.dw, exact @ numbers(layer.x).T)
     assert_edge(layer.dx, numbers(layer.w).T @ exact)
+
+
+@pytest.fixture
+def our_way(way):
+    if not dense_bfloat16_accrues(1, 1, 1):
+        pytest.skip("products are not ours")
+
+
+def accrue(layer, activation, *step, masters=()):
+    """As `backward`: what has accrued is in dw and db."""
+    arrays = (layer.dy, layer.dw, layer.db, layer.dx, layer.scratch)
+    dense_bfloat16_accrue(layer.w, layer.x, layer.y, ACTIVATIONS[activation], *arrays, *step, *masters)
+    layer.dz = np.ascontiguousarray(layer.dy.view(np.uint16)[:, : layer.dy.shape[1]])
+
+
+@sizes
+@edges
+@pytest.mark.parametrize(("weight", "rate", "fresh"), [(1.0, 0.125, True), (1.0, 0.125, False), (3.0, 0.0, False)])
+def test_accrue_takes_in_the_gradient(our_way, outputs, inputs, n, edge, weight, rate, fresh):
+    layer = a_layer(outputs, inputs, n, "sigmoid", edge)
+    random = np.random.default_rng(5)
+    before_w, before_b = random.standard_normal((outputs, inputs)), random.standard_normal(outputs)
+    if not fresh:
+        layer.dw[:], layer.db[:] = before_w, before_b  # else they stay NaN
+    masters = (before_w.astype(np.float32), before_b.astype(np.float32)) if rate else ()
+    accrue(layer, "sigmoid", weight, rate, fresh, masters=masters)
+    exact = numbers(layer.dz)
+    dw = exact @ numbers(layer.x).T
+    assert_sums(layer.dw, weight * dw + (0 if fresh else before_w))
+    assert_sums(layer.db, weight * layer.true.db + (0 if fresh else before_b))
+    assert_edge(layer.dx, numbers(layer.w).T @ exact)
+    if rate:
+        assert_sums(masters[0], before_w - rate * dw)
+        assert_sums(masters[1], before_b - rate * layer.true.db)
+
+
+def test_nothing_accrues_where_products_are_others():
+    assert not dense_bfloat16_accrues(64, 64, 64)
+    with pytest.raises(AssertionError):
+        accrue(a_layer(4, 3, 5, "relu", np.uint16), "relu", 1.0, 0.0, True)
+
+
+@pytest.mark.parametrize("name", ["w", "x", "y", "dy", "dw", "db", "dx", "scratch", "master w", "master b"])
+def test_wrong_shapes_are_refused_by_what_accrues(our_way, name):
+    layer = a_layer(4, 3, 5, "relu", np.uint16)
+    masters = [np.zeros((4, 3), np.float32), np.zeros(4, np.float32)]
+    if name.startswith("master"):
+        masters[name.endswith("b")] = masters[name.endswith("b")][:-1].copy()
+    else:
+        short = getattr(layer, name)[: 7 if name == "scratch" else -1]
+        setattr(layer, name, np.ascontiguousarray(short))
+    with pytest.raises((AssertionError, ValueError)):
+        accrue(layer, "relu", 1.0, 0.1, True, masters=masters)
 
 
 @edges

@@ -5,17 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from distbelief.kernels import use_kernels16
 from distbelief.nn import Accrual, Arena, Convolution, Dense, Network
-from distbelief.nn.layers import Accruing, DenseBfloat16
 
 RATE = 0.125
 
 
-@pytest.fixture(params=["as it is", "at once"])
+@pytest.fixture(params=["afterwards", "at once"])
 def how(request, monkeypatch):
-    """Layers as small as these do not accrue by themselves; and if they do."""
-    if request.param == "at once":
-        monkeypatch.setattr(Dense, "accrues", lambda layer, n: True)
+    """When dense layers take in their gradients; by themselves it depends on their sizes, and on the BLAS."""
+    monkeypatch.setattr(Dense, "accrues", lambda layer, n: request.param == "at once")
     return request.param
 
 
@@ -140,6 +139,33 @@ def test_without_a_finite_loss_nothing_becomes_of_gradients(how):
     np.testing.assert_array_equal(accrued.flat, np.ones_like(before))
 
 
-def test_layers_that_round_their_weights_leave_it_to_others():
-    layer = DenseBfloat16(Dense("dense0", 2048, 2048))
-    assert not (isinstance(layer, Accruing) and layer.accrues(64))
+@pytest.fixture(params=["amx", "avx512", "others"])
+def way16(request):
+    """By which way products of bfloat16 are computed."""
+    if request.param != "others" and not use_kernels16(request.param):
+        pytest.skip(f"this CPU has no {request.param} for bfloat16")
+    yield request.param
+    use_kernels16()
+
+
+@pytest.mark.parametrize("held", [None, "bfloat16"])
+def test_layers_that_round_their_weights_take_their_gradients_in_as_well(way16, held):
+    """Masters step where there are any: what is held in bfloat16 is left to who holds it."""
+    layers = [Dense("dense0", 36, 70, "sigmoid"), Dense("dense1", 70, 3)]
+    network = Network(layers, 4, "bfloat16", held=held)
+    parameters, true = (Arena(network.layout, network.held) for _ in range(2))
+    accrued, room, gradient = (Arena(network.layout, np.float32) for _ in range(3))
+    for each in (parameters, true):
+        network.initialise(each, seed=1)
+    room.flat[:], total, rate = np.nan, np.zeros(network.layout.size), 0.0 if held else RATE
+    for seed in range(2):
+        batch = a_batch(seed, 4, np.float32)
+        network.gradient(true, batch, gradient)
+        total += gradient.flat
+        if rate:
+            true.flat[:] -= np.float32(rate) * gradient.flat
+        network.gradient(parameters, batch, room, accrual=Accrual(accrued, fresh=seed == 0, rate=rate))
+    np.testing.assert_allclose(accrued.flat, total, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(parameters.flat.astype(float), true.flat.astype(float), rtol=0, atol=1e-6)
+    # The first layer's bounds are known, and its gradients written nowhere.
+    assert np.isfinite(room["dense0.w"]).any() == (way16 == "others")

@@ -12,8 +12,9 @@ from libc.string cimport memcpy
 
 from distbelief.kernels.activation cimport LINEAR, activate, derive
 from distbelief.kernels.bfloat16 cimport narrow_normal, widen_bits
+from distbelief.kernels.blas cimport way16
 from distbelief.kernels.product16 cimport (
-    FORWARD, TO_INPUTS, TO_WEIGHTS, columns_at_once, line, outer_product16, pack, packed_size, product16,
+    FORWARD, TO_INPUTS, TO_WEIGHTS, Taken, columns_at_once, line, outer_product16, pack, packed_size, product16,
     product_scratch,
 )
 from distbelief.kernels.threads cimport bands_of, threads
@@ -122,17 +123,21 @@ cdef float _derive_row(const outer *y, const outer *dy, Py_ssize_t n, int activa
     return <float>total
 
 
-cdef void _to_weights(const bits *x, const float *packed_x, const outer *y, outer *dy, int activation, float *dw,
-                      float *db, Py_ssize_t first, Py_ssize_t last, Py_ssize_t inputs, Py_ssize_t n,
+cdef void _to_weights(const bits *x, const float *packed_x, const outer *y, outer *dy, int activation,
+                      const Taken *into, Py_ssize_t first, Py_ssize_t last, Py_ssize_t inputs, Py_ssize_t n,
                       float *scratch) noexcept nogil:
-    """Rows first..last-1 of dw and db. Each row of dz lies where that of dy began."""
+    """Rows first..last-1 of the gradients by w and b. Each row of dz lies where that of dy began."""
     cdef Py_ssize_t o, row = first, end, step = n * sizeof(outer) // sizeof(bits)
     cdef bits *dz = <bits *>dy
+    cdef float g
     while row < last:
         end = min(row + ROWS, last)
         for o in range(row, end):
-            db[o] = _derive_row[outer](y + o * n, dy + o * n, n, activation, dz + o * step)
-        outer_product16(end - row, inputs, n, dz + row * step, step, x, packed_x, scratch, dw + row * inputs)
+            g = _derive_row[outer](y + o * n, dy + o * n, n, activation, dz + o * step)
+            into.db[o] = (into.db[o] if into.add else 0) + into.weight * g
+            if into.b != NULL:
+                into.b[o] -= into.rate * g
+        outer_product16(end - row, inputs, n, dz + row * step, step, x, packed_x, scratch, into, row)
         row = end
 
 
@@ -189,30 +194,72 @@ def dense_bfloat16_backward(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, co
     dw, db and dx are overwritten, not added to. A `dx_in` of no rows is left alone: the first layer needs none.
     `scratch`: at least dense_bfloat16_scratch(outputs, inputs, n) elements.
     """
-    cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1], first
-    cdef Py_ssize_t start, size, most
-    cdef Py_ssize_t shared = _shared(outputs, inputs, n), one = product_scratch(n)
-    cdef Py_ssize_t step = n * sizeof(outer) // sizeof(bits)  # from a row of dz to the next
-    cdef int bands = _bands(outputs, inputs, n, scratch.shape[0]), band
-    cdef float *packed
-    cdef const bits *dz
-    assert x_in.shape[0] == inputs and y_on.shape[0] == outputs and y_on.shape[1] == n
-    assert dy_on.shape[0] == outputs and dy_on.shape[1] == n
+    cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1]
+    cdef Taken into
     assert dw_oi.shape[0] == outputs and dw_oi.shape[1] == inputs and db_o.shape[0] == outputs
-    assert dx_in.shape[0] == 0 or (dx_in.shape[0] == inputs and dx_in.shape[1] == n)
-    assert scratch.shape[0] >= shared + one
-    if n == 0 or outputs == 0 or inputs == 0:
+    _expect[outer, inner](w_oi, x_in, y_on, dy_on, dx_in, scratch)
+    if x_in.shape[1] == 0 or outputs == 0 or inputs == 0:
         dw_oi[:, :] = 0
         db_o[:] = 0
         return
-    packed = line(&scratch[0])
-    start, most = 0 if dx_in.shape[0] else n, columns_at_once(TO_INPUTS, n)
+    into = Taken(&dw_oi[0, 0], &db_o[0], NULL, NULL, 1, 0, False)
+    _backward[outer, inner](w_oi, x_in, y_on, activation, dy_on, &into, dx_in, scratch)
+
+
+def dense_bfloat16_accrues(Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n):
+    """Whether `dense_bfloat16_accrue` may be called: where products are ours, and there are any."""
+    return way16 != 0 and outputs > 0 and inputs > 0 and n > 0
+
+
+def dense_bfloat16_accrue(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, const outer[:, ::1] y_on, int activation,
+                          outer[:, ::1] dy_on, float[:, ::1] accrued_oi, float[::1] accrued_o, inner[:, ::1] dx_in,
+                          float[::1] scratch, double weight, double rate, bint fresh, float[:, ::1] master_oi=None,
+                          float[::1] master_o=None):
+    """`dense_bfloat16_backward`, whose gradients g by w and b are taken in at once, and written nowhere.
+
+    accrued += weight g, or if `fresh` accrued = weight g; then, if they are given, masters -= rate g: those of which
+    w is the rounding, and b. Shapes as there; only where `dense_bfloat16_accrues`.
+    """
+    cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1]
+    cdef Taken into
+    assert accrued_oi.shape[0] == outputs and accrued_oi.shape[1] == inputs and accrued_o.shape[0] == outputs
+    assert (master_oi is None) == (master_o is None)
+    assert master_oi is None or (master_oi.shape[0] == outputs and master_oi.shape[1] == inputs)
+    assert master_o is None or master_o.shape[0] == outputs
+    assert dense_bfloat16_accrues(outputs, inputs, x_in.shape[1])
+    _expect[outer, inner](w_oi, x_in, y_on, dy_on, dx_in, scratch)
+    into = Taken(&accrued_oi[0, 0], &accrued_o[0], NULL, NULL, weight, rate, not fresh)
+    if master_oi is not None:
+        into.w, into.b = &master_oi[0, 0], &master_o[0]
+    _backward[outer, inner](w_oi, x_in, y_on, activation, dy_on, &into, dx_in, scratch)
+
+
+cdef int _expect(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, const outer[:, ::1] y_on, outer[:, ::1] dy_on,
+                 inner[:, ::1] dx_in, float[::1] scratch) except -1:
+    """The shapes of a backward pass."""
+    cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1]
+    assert x_in.shape[0] == inputs and y_on.shape[0] == outputs and y_on.shape[1] == n
+    assert dy_on.shape[0] == outputs and dy_on.shape[1] == n
+    assert dx_in.shape[0] == 0 or (dx_in.shape[0] == inputs and dx_in.shape[1] == n)
+    assert scratch.shape[0] >= _shared(outputs, inputs, n) + product_scratch(n)
+    return 0
+
+
+cdef void _backward(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, const outer[:, ::1] y_on, int activation,
+                    outer[:, ::1] dy_on, const Taken *into, inner[:, ::1] dx_in, float[::1] scratch) noexcept:
+    cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1], n = x_in.shape[1], first
+    cdef Py_ssize_t size, start = 0 if dx_in.shape[0] else n, most = columns_at_once(TO_INPUTS, n)
+    cdef Py_ssize_t shared = _shared(outputs, inputs, n), one = product_scratch(n)
+    cdef Py_ssize_t step = n * sizeof(outer) // sizeof(bits)  # from a row of dz to the next
+    cdef int bands = _bands(outputs, inputs, n, scratch.shape[0]), band
+    cdef float *packed = line(&scratch[0])
+    cdef const bits *dz
     with nogil:
         for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
             pack(TO_WEIGHTS, &x_in[0, 0], inputs, n, n, _start(inputs, bands, band), _start(inputs, bands, band + 1),
                  packed)
         for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
-            _to_weights[outer](&x_in[0, 0], packed, &y_on[0, 0], &dy_on[0, 0], activation, &dw_oi[0, 0], &db_o[0],
+            _to_weights[outer](&x_in[0, 0], packed, &y_on[0, 0], &dy_on[0, 0], activation, into,
                                _start(outputs, bands, band), _start(outputs, bands, band + 1), inputs, n,
                                &scratch[0] + shared + band * one)
         while start < n:

@@ -174,24 +174,25 @@ SQUARE_CODE static inline void squares_product(int way, int product, const uint1
         product_by(BY_AVX512, product, w, ldw, b, rows, n, inner, put, to);
 }
 
-/* Meanwhile: a square of sums that is written to its place row by row, `share` rows a bit. */
+/* Meanwhile: a square of sums is written to its place row by row, `share` rows a bit; and as many rows are called of the
+   place of the one that is being computed. */
 typedef struct {
     const float *sums;
-    ptrdiff_t row, rows, columns, share;
-    int how;
-    float *to;
-    ptrdiff_t ld;
+    ptrdiff_t row, rows, share;
+    SquarePlace place, next;
 } Written;
 
 SQUARE_INLINE void product_write(void *what, int bits) {
     Written *written = (Written *)what;
     const ptrdiff_t end = square_least(written->row + bits * written->share, written->rows);
-    square_write(written->sums, written->row, end, written->columns, written->how, written->to, written->ld);
+    square_call(written->row, end, &written->next);
+    square_write(written->sums, written->row, end, &written->place);
     written->row = end;
 }
 
-SQUARE_INLINE void product_to_weights(int way, const uint16_t *a, ptrdiff_t lda, const uint16_t *b, float *c,
-                                      ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t n) {
+SQUARE_INLINE void product_to_weights(int way, const uint16_t *a, ptrdiff_t lda, const uint16_t *b, float *c, float *w,
+                                      float weight, float rate, int add, ptrdiff_t rows, ptrdiff_t columns,
+                                      ptrdiff_t n) {
     _Alignas(64) uint16_t panel[PRODUCT_FAR];
     _Alignas(64) float sums[2][SQUARE_SIZE];
     const ptrdiff_t stride = square_up(n) * SQUARE_SIDE; /* from the squares of 32 columns to the next ones' */
@@ -203,7 +204,7 @@ SQUARE_INLINE void product_to_weights(int way, const uint16_t *a, ptrdiff_t lda,
         const ptrdiff_t apart = squares * SQUARE_SIZE;
         const ptrdiff_t most = room < apart ? SQUARE_SIDE : room / apart * SQUARE_SIDE;
         const ptrdiff_t share = (SQUARE_SIDE + 4 * squares - 1) / (4 * squares);
-        const int how = k ? SQUARE_ADD : stream ? SQUARE_STREAM : SQUARE_STORE;
+        const int how = k || add ? SQUARE_ADD : stream ? SQUARE_STREAM : SQUARE_STORE;
         for (ptrdiff_t i = 0; i < rows; i += most) {
             const ptrdiff_t tall = square_least(rows - i, most);
             for (ptrdiff_t side = 0; side < tall; side += SQUARE_SIDE)
@@ -216,26 +217,30 @@ SQUARE_INLINE void product_to_weights(int way, const uint16_t *a, ptrdiff_t lda,
                 for (ptrdiff_t side = 0; side < tall; side += SQUARE_SIDE, now = !now) {
                     const uint16_t *large = panel + side / SQUARE_SIDE * apart;
                     const uint16_t *small = b + j / SQUARE_SIDE * stride + SQUARE_SIDE * k;
+                    const ptrdiff_t at = (i + side) * columns + j;
+                    const SquarePlace place = {c + at, w ? w + at : NULL, columns, columns - j, weight, rate, how};
+                    before.next = place;
                     multiply16(way, large, SQUARE_SIDE, SQUARE_SIZE, small, squares, 0, sums[now], product_write,
                                &before);
-                    before = (Written){sums[now], 0, square_least(tall - side, SQUARE_SIDE), columns - j, share, how,
-                                       c + (i + side) * columns + j, columns};
+                    before = (Written){sums[now], 0, square_least(tall - side, SQUARE_SIDE), share, place, place};
                 }
-            square_write(before.sums, 0, before.rows, before.columns, how, before.to, columns);
+            square_write(before.sums, 0, before.rows, &before.place);
         }
     }
     multiply16_end(way);
     _mm_sfence();
 }
 
-/* c [rows, columns] = a [rows, n] b', a's rows lda apart. b is packed for PRODUCT_TO_WEIGHTS: columns x n numbers.
-   While a square of c is computed, the one before it is written, past the caches. */
+/* c [rows, columns] = (or, `add`, +=) weight g, of g = a [rows, n] b', a's rows lda apart; and, unless w is NULL,
+   w -= rate g. b is packed for PRODUCT_TO_WEIGHTS: columns x n numbers. While a square of g is computed, the one before
+   it is written; past the caches, if nothing is added to. */
 SQUARE_CODE static inline void squares_to_weights(int way, const uint16_t *a, ptrdiff_t lda, const uint16_t *b,
-                                                  float *c, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t n) {
+                                                  float *c, float *w, float weight, float rate, int add,
+                                                  ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t n) {
     if (way == BY_AMX)
-        product_to_weights(BY_AMX, a, lda, b, c, rows, columns, n);
+        product_to_weights(BY_AMX, a, lda, b, c, w, weight, rate, add, rows, columns, n);
     else
-        product_to_weights(BY_AVX512, a, lda, b, c, rows, columns, n);
+        product_to_weights(BY_AVX512, a, lda, b, c, w, weight, rate, add, rows, columns, n);
 }
 
 #else
@@ -244,8 +249,9 @@ static inline void squares_pack(int product, const uint16_t *b, ptrdiff_t rows, 
                                 ptrdiff_t first, ptrdiff_t last, uint16_t *to) {}
 static inline void squares_product(int way, int product, const uint16_t *w, ptrdiff_t ldw, const uint16_t *b,
                                    ptrdiff_t rows, ptrdiff_t n, ptrdiff_t inner, SquarePut put, void *to) {}
-static inline void squares_to_weights(int way, const uint16_t *a, ptrdiff_t lda, const uint16_t *b, float *c,
-                                      ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t n) {}
+static inline void squares_to_weights(int way, const uint16_t *a, ptrdiff_t lda, const uint16_t *b, float *c, float *w,
+                                      float weight, float rate, int add, ptrdiff_t rows, ptrdiff_t columns,
+                                      ptrdiff_t n) {}
 
 #endif
 #endif

@@ -131,22 +131,44 @@ SQUARE_INLINE void square_transpose_sums(float *sums) {
 /* How a square of sums goes to its place: as it is, onto what is there, or past the caches (whole lines only). */
 enum { SQUARE_STORE, SQUARE_ADD, SQUARE_STREAM };
 
-/* Rows first..last-1 of a square of sums to c, whose rows are ldc apart; c has so many columns from here on. */
-SQUARE_INLINE void square_write(const float *sums, ptrdiff_t first, ptrdiff_t last, ptrdiff_t columns, int how,
-                                float *c, ptrdiff_t ldc) {
+/* Where a square of sums goes: c = (or +=) weight sums, of which so many columns are left from here on; and, unless w is
+   NULL, w -= rate sums. The rows of both are ld apart. */
+typedef struct {
+    float *c, *w;
+    ptrdiff_t ld, columns;
+    float weight, rate;
+    int how;
+} SquarePlace;
+
+/* Rows first..last-1 of a square of sums to their place. */
+SQUARE_INLINE void square_write(const float *sums, ptrdiff_t first, ptrdiff_t last, const SquarePlace *place) {
     for (ptrdiff_t r = first; r < last; r++)
         for (int half = 0; half < SQUARE_SIDE; half += 16) {
-            __m512 row = _mm512_load_ps(sums + SQUARE_SIDE * r + half);
-            ptrdiff_t wide = columns - half;
-            float *to = c + r * ldc + half;
+            const __m512 g = _mm512_load_ps(sums + SQUARE_SIDE * r + half);
+            const ptrdiff_t wide = place->columns - half, at = r * place->ld + half;
             if (wide <= 0) continue;
-            if (wide >= 16 && how == SQUARE_STREAM) {
-                _mm512_stream_ps(to, row);
-            } else {
-                __mmask16 there = wide >= 16 ? 0xffff : (__mmask16)((1u << wide) - 1);
-                if (how == SQUARE_ADD) row = _mm512_add_ps(row, _mm512_maskz_loadu_ps(there, to));
-                _mm512_mask_storeu_ps(to, there, row);
+            const __mmask16 there = wide >= 16 ? 0xffff : (__mmask16)((1u << wide) - 1);
+            const __m512 before = place->how == SQUARE_ADD ? _mm512_maskz_loadu_ps(there, place->c + at)
+                                                           : _mm512_setzero_ps();
+            const __m512 sum = _mm512_fmadd_ps(_mm512_set1_ps(place->weight), g, before);
+            if (place->w) {
+                const __m512 w = _mm512_maskz_loadu_ps(there, place->w + at);
+                const __m512 step = _mm512_fnmadd_ps(_mm512_set1_ps(place->rate), g, w);
+                _mm512_mask_storeu_ps(place->w + at, there, step);
             }
+            if (wide >= 16 && place->how == SQUARE_STREAM)
+                _mm512_stream_ps(place->c + at, sum);
+            else
+                _mm512_mask_storeu_ps(place->c + at, there, sum);
+        }
+}
+
+/* Calls for what square_write will read of those rows. */
+SQUARE_INLINE void square_call(ptrdiff_t first, ptrdiff_t last, const SquarePlace *place) {
+    for (ptrdiff_t r = first; r < last; r++)
+        for (int half = 0; half < SQUARE_SIDE; half += 16) {
+            if (place->how == SQUARE_ADD) __builtin_prefetch(place->c + r * place->ld + half, 1);
+            if (place->w) __builtin_prefetch(place->w + r * place->ld + half, 1);
         }
 }
 

@@ -17,7 +17,13 @@ from distbelief.kernels.dense import (
     dense_forward,
     product,
 )
-from distbelief.kernels.dense_bfloat16 import dense_bfloat16_backward, dense_bfloat16_forward, dense_bfloat16_scratch
+from distbelief.kernels.dense_bfloat16 import (
+    dense_bfloat16_accrue,
+    dense_bfloat16_accrues,
+    dense_bfloat16_backward,
+    dense_bfloat16_forward,
+    dense_bfloat16_scratch,
+)
 from distbelief.kernels.finite import all_finite, largest
 from distbelief.kernels.local import local_backward, local_backward_to_weights, local_forward, local_scratch
 from distbelief.kernels.local_bfloat16 import (
@@ -55,6 +61,8 @@ __all__ = [
     "dense_accrue",
     "dense_accrues",
     "dense_backward",
+    "dense_bfloat16_accrue",
+    "dense_bfloat16_accrues",
     "dense_bfloat16_backward",
     "dense_bfloat16_forward",
     "dense_bfloat16_scratch",

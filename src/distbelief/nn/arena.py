@@ -19,20 +19,18 @@ _MOST = 1 << 62
 _BEGINNINGS = itertools.cycle(range(0, 54, 9))
 
 
-def aligned(size: int, dtype: np.dtype | type, allocate: Callable[..., np.ndarray] = np.zeros) -> np.ndarray:
+def aligned(
+    size: int, dtype: np.dtype | type, allocate: Callable[..., np.ndarray] = np.zeros, skipped: int = 0
+) -> np.ndarray:
     """[size], and begins a line of the cache: a product into a matrix that does not takes up to half as long again.
 
-    NumPy's own begin at multiples of 16 bytes. Raises MemoryError.
+    NumPy's own begin at multiples of 16 bytes. `skipped`: lines that lie before it and nobody uses. Raises MemoryError.
     """
-    return _aligned(size, np.dtype(dtype), allocate, 0)
-
-
-def _aligned(size: int, dtype: np.dtype, allocate: Callable[..., np.ndarray], skipped: int) -> np.ndarray:
-    """`skipped`: more lines than are needed, that nobody uses."""
-    if size * dtype.itemsize > _MOST:
+    itemsize = np.dtype(dtype).itemsize
+    if size * itemsize > _MOST:
         raise MemoryError  # in NumPy's words it would be a ValueError or an OverflowError
-    raw = allocate(size + (1 + skipped) * LINE // dtype.itemsize, dtype)
-    start = (-raw.ctypes.data % LINE + skipped * LINE) // dtype.itemsize
+    raw = allocate(size + (1 + skipped) * LINE // itemsize, dtype)
+    start = (-raw.ctypes.data % LINE + skipped * LINE) // itemsize
     return raw[start : start + size]
 
 
@@ -115,7 +113,7 @@ class Arena:
 
 def _zeros(layout: Layout, dtype: np.dtype | type) -> np.ndarray:
     try:
-        return _aligned(layout.size, np.dtype(dtype), np.zeros, next(_BEGINNINGS))
+        return aligned(layout.size, dtype, skipped=next(_BEGINNINGS))
     except MemoryError:
         largest = max(layout.tensors, key=lambda tensor: tensor.stop - tensor.start)
         raise UserError(

@@ -116,7 +116,8 @@ class Network:
             asked = produced is not None or accrual is not None
             known = asked and not self._penalty and layer.bounded(below, y[i], dy[i])
             if accrual is not None and known and isinstance(layer, Accruing) and layer.accrues(x.shape[-1]):
-                layer.accrue(parameters, below, y[i], dy[i], accrual, error_below)
+                arrays = below, y[i], dy[i], accrual, error_below, self._buffers.scratch[i]
+                layer.accrue(given, parameters, *arrays)
             else:
                 layer.backward(given, below, y[i], dy[i], into, error_below, self._buffers.scratch[i])
                 penalty += self._penalise(layer, parameters, into)

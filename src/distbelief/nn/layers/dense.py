@@ -58,7 +58,7 @@ class Dense:
     def accrues(self, n: int) -> bool:
         return dense_accrues(self.outputs, self.inputs, n)
 
-    def accrue(self, parameters, x, y_on, dy_on, accrual: Accrual, dx) -> None:
+    def accrue(self, given, parameters, x, y_on, dy_on, accrual: Accrual, dx, scratch) -> None:
         x_in, dx_in = self._flat(x, dx)
         w, b, into = parameters[self.w], parameters[self.b], accrual.accrued
         step = accrual.weight, accrual.rate, accrual.fresh

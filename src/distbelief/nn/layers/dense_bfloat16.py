@@ -3,12 +3,15 @@
 import numpy as np
 
 from distbelief.kernels import (
+    dense_bfloat16_accrue,
+    dense_bfloat16_accrues,
     dense_bfloat16_backward,
     dense_bfloat16_forward,
     dense_bfloat16_scratch,
     narrow,
     widen,
 )
+from distbelief.nn.accrual import Accrual
 from distbelief.nn.layers.dense import Dense
 
 BFLOAT16 = np.dtype(np.uint16)
@@ -38,7 +41,15 @@ class DenseBfloat16(Dense):
         dense_bfloat16_backward(parameters[self.w], x_in, y_on, self._activation, dy_on, dw_oi, db_o, dx_in, rest)
 
     def accrues(self, n: int) -> bool:
-        return False
+        return dense_bfloat16_accrues(self.outputs, self.inputs, n)
+
+    def accrue(self, given, parameters, x, y_on, dy_on, accrual: Accrual, dx, scratch) -> None:
+        x_in, rest = self._rounded(x, scratch)
+        dx_in = dx.reshape(self.inputs if dx.shape[0] else 0, x.shape[-1])
+        into = accrual.accrued[self.w], accrual.accrued[self.b], dx_in, rest
+        step = accrual.weight, accrual.rate, accrual.fresh
+        masters = (parameters[self.w], parameters[self.b]) if accrual.rate else ()
+        dense_bfloat16_accrue(given[self.w], x_in, y_on, self._activation, dy_on, *into, *step, *masters)
 
     def scratch(self, n: int) -> int:
         return lines(self.inputs * n) // 2 + lines(self.outputs) + dense_bfloat16_scratch(self.outputs, self.inputs, n)

@@ -96,7 +96,18 @@ class Accruing(Protocol):
         ...
 
     def accrue(
-        self, parameters: Arena, x: np.ndarray, y: np.ndarray, dy: np.ndarray, accrual: Accrual, dx: np.ndarray
+        self,
+        given: Mapping[str, np.ndarray],
+        parameters: Arena,
+        x: np.ndarray,
+        y: np.ndarray,
+        dy: np.ndarray,
+        accrual: Accrual,
+        dx: np.ndarray,
+        scratch: np.ndarray,
     ) -> None:
-        """Both in one. `dx` is by the parameters as they were before."""
+        """Both in one: as `backward`, by the parameters `given` as they are, and `parameters` take the step.
+
+        The two are the same, or the first are those rounded.
+        """
         ...
