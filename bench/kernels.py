@@ -2,7 +2,7 @@
 
     python bench/kernels.py [--quick] [--only SUBJECT [--against torch]]
 
-Subjects: dense, update, batch; and those that PyTorch has too: local, convolution, pooling, normalisation, losses,
+Subjects: dense, accrue, update, batch; and those that PyTorch has too: local, convolution, pooling, normalisation, losses,
 dense-bfloat16.
 
 A kernel and its rivals take turns, so that all of them see the same moods of the machine; figures are medians.
@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 
 import machine  # before NumPy: one BLAS thread
 import numpy as np
+from accruals import cases as accrual_cases
 from dense16 import cases as bfloat16_cases
 from dense16 import products as products16
 from filters import against_torch
@@ -39,13 +40,12 @@ from distbelief.kernels import (
     ACTIVATIONS,
     accrue,
     adagrad,
-    dense_accrue,
     dense_backward,
     dense_forward,
     gather_columns,
     sgd,
 )
-from distbelief.nn.arena import Arena, Layout, aligned
+from distbelief.nn.arena import aligned
 from distbelief.processor import prepare
 
 RATE = 1e-6
@@ -84,35 +84,6 @@ def dense(outputs: int, inputs: int, n: int) -> Iterator[Case]:
 
     gigabytes = 1e-9 * sum(array.nbytes for array in (w, x, y, dy, dy, dw, db, dx))
     yield Case("dense_backward", size, "GFLOP/s", 2 * gflop, gigabytes, ours, backward)
-
-    # With what a replica of Downpour does next: its sum, its step, and a look at each number of the gradient.
-    w, accrued_w, dw = (_tensor(array) for array in (w, dw, dw))
-    accrued_b = np.zeros_like(b)
-    into = accrued_w, accrued_b, dx, 1.0, RATE, False
-
-    def at_once():
-        dense_accrue(w, b, x, y, RELU, dy, *into)
-
-    def apart():
-        ours()
-        for values, sums, gradient in [(w, accrued_w, dw), (b, accrued_b, db)]:
-            accrue(values.reshape(-1), sums.reshape(-1), gradient.reshape(-1), RATE)
-
-    def numpy_apart():
-        backward()
-        for values, sums, gradient in [(w, accrued_w, dw), (b, accrued_b, db)]:
-            np.add(sums, gradient, out=sums)
-            np.subtract(values, np.float32(RATE) * gradient, out=values)
-
-    gigabytes += 1e-9 * (w.nbytes + accrued_w.nbytes)  # w is written too, and a sum read in place of a gradient
-    yield Case("dense_accrue", size, "GFLOP/s", 2 * gflop, gigabytes, at_once, numpy_apart, apart=apart)
-
-
-def _tensor(values: np.ndarray) -> np.ndarray:
-    """A copy that lies where arenas lie: at the beginning of a line of the cache, each at another place of a page."""
-    arena = Arena(Layout({"": values.shape}), values.dtype)
-    arena[""] = values
-    return arena[""]
 
 
 def updates(count: int) -> Iterator[Case]:
@@ -189,6 +160,7 @@ def subject_batch(quick: bool) -> Iterator[Case]:
 
 SUBJECTS: dict[str, Callable[[bool], Iterator[Case]]] = {
     "dense": subject_dense,
+    "accrue": accrual_cases,
     "update": subject_update,
     "batch": subject_batch,
     "local": lambda quick: filter_cases(tied=False, quick=quick),
