@@ -2,8 +2,8 @@
 
     python bench/kernels.py [--quick] [--only SUBJECT [--against torch]]
 
-Subjects: dense, accrue, update, batch; and those that PyTorch has too: local, convolution, pooling, normalisation, losses,
-dense-bfloat16.
+Subjects: dense, accrue, update, batch; and those that PyTorch has too: local, convolution, pooling, normalisation,
+losses, dense-bfloat16.
 
 A kernel and its rivals take turns, so that all of them see the same moods of the machine; figures are medians.
 GFLOP/s count a multiplication and an addition for each weight and example. GB/s count each vector once for reading

@@ -174,8 +174,8 @@ SQUARE_CODE static inline void squares_product(int way, int product, const uint1
         product_by(BY_AVX512, product, w, ldw, b, rows, n, inner, put, to);
 }
 
-/* Meanwhile: a square of sums is written to its place row by row, `share` rows a bit; and as many rows are called of the
-   place of the one that is being computed. */
+/* Meanwhile: a square of sums is written to its place row by row, `share` rows a bit; and as many rows are called of
+   the place of the one that is being computed. */
 typedef struct {
     const float *sums;
     ptrdiff_t row, rows, share;

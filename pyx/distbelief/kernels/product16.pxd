@@ -111,8 +111,8 @@ cdef inline void product16(int product, Py_ssize_t rows, Py_ssize_t columns, Py_
 
 
 cdef struct Taken:
-    # What becomes of gradients g by w and b: dw = weight g, or `add`ed to what is there, likewise db; and w, b -= rate g,
-    # unless they are NULL. Where products are not ours: dw = g.
+    # What becomes of gradients g by w and b: dw = weight g, or `add`ed to what is there, likewise db; and w, b -=
+    # rate g, unless they are NULL. Where products are not ours: dw = g.
     float *dw
     float *db
     float *w

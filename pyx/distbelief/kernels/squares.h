@@ -131,8 +131,8 @@ SQUARE_INLINE void square_transpose_sums(float *sums) {
 /* How a square of sums goes to its place: as it is, onto what is there, or past the caches (whole lines only). */
 enum { SQUARE_STORE, SQUARE_ADD, SQUARE_STREAM };
 
-/* Where a square of sums goes: c = (or +=) weight sums, of which so many columns are left from here on; and, unless w is
-   NULL, w -= rate sums. The rows of both are ld apart. */
+/* Where a square of sums goes: c = (or +=) weight sums, of which so many columns are left from here on; and, unless w
+   is NULL, w -= rate sums. The rows of both are ld apart. */
 typedef struct {
     float *c, *w;
     ptrdiff_t ld, columns;
