@@ -89,7 +89,7 @@ def test_one_replica_computes_what_serial_sgd_does(truth, n_fetch, n_push, laten
 
 
 @pytest.mark.parametrize("kind", [Digits, Plain, Whole])
-@pytest.mark.parametrize(("n_fetch", "n_push"), [(1, 3), (3, 2), (4, 4)])
+@pytest.mark.parametrize(("n_fetch", "n_push"), [(1, 3), (3, 2), (4, 4), (3, 1)])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_so_it_does_whoever_takes_in_its_gradients(monkeypatch, kind, n_fetch, n_push, at_once):
     """The layers themselves, as large ones do; their network; nobody but the replica."""

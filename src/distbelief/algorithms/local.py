@@ -47,7 +47,8 @@ class LocalCopy:
         self._model = model
         self._rate = rate
         self._by_layers = takes_hooks(model.gradient)
-        self._accruing = several and not self._narrow and takes_accruals(model.gradient)
+        # Whether the model can take in its gradients by itself; and whether it does in this step.
+        self._takes_in, self._at_once = not self._narrow and takes_accruals(model.gradient), False
         self._pieces = Pieces(model.layout, client.pieces)
         self._leaving = leaving
         kind = Arena if leaving is None else ReturnedArena
@@ -90,10 +91,11 @@ class LocalCopy:
         # Owed is a gradient that the next step does not write over: after a push it begins in the other buffer.
         self._owes = fetched_next and clock is not None
         step = Step(self._endpoint, self._pieces, self._model.flops(batch.size), self._bring, self._finish)
-        if self._accruing:
+        # Of a push of this step alone there is nothing to take in but the step, which a fetch would bring.
+        self._at_once = self._takes_in and (self._gradient is not None or bool(self._rate and not fetched_next))
+        if self._at_once:
             accrual = Accrual(self._accrued, fresh=self._steps == 0, rate=self._rate)
-            hooks = step.needed, step.produced
-            loss = self._model.gradient(self.parameters, batch, self._gradient, *hooks, accrual)
+            loss = self._model.gradient(self.parameters, batch, written, step.needed, step.produced, accrual)
         elif self._by_layers:
             loss = self._model.gradient(self.parameters, batch, written, step.needed, step.produced)
         else:
@@ -129,9 +131,9 @@ class LocalCopy:
         accrued = piece.of(self._accrued.flat)
         if self._steps == 0:
             self._accrued_counts = self._counts
-        if self._accruing or self._steps == 0:
+        if self._at_once or self._steps == 0:
             finite, passes = (True, 0) if known else (all_finite(accrued), 1)
-            if self._accruing:
+            if self._at_once:
                 passes += 2 if self._steps == 0 else 3  # besides writing the gradient, that there is no need for
             else:
                 self._owed[number] = accrued
