@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distbelief.kernels import renew
+from distbelief.kernels import copy_past, renew
 
 # Around a line of the cache, and around the block that goes past it.
 sizes = pytest.mark.parametrize("size", [0, 1, 15, 16, 63, 64, 1023, 1024, 1025, 5000])
@@ -44,6 +44,16 @@ def test_bfloat16_becomes_wide(past, dtype):
     np.testing.assert_array_equal(out, true - dtype(0.5))
 
 
+@pytest.mark.parametrize("offset", [0, 3])
+@sizes
+def test_a_copy_past_the_caches(size, offset):
+    values = np.random.default_rng(size).integers(0, 1 << 16, size, np.uint16)
+    whole, out = out_of(size, np.uint16, offset)
+    copy_past(values, out)
+    np.testing.assert_array_equal(out, values)
+    assert (whole[:offset] == 7).all() and (whole[offset + size :] == 7).all()
+
+
 def test_wrong_sizes_and_types_are_refused():
     five, six = np.zeros(5, np.float32), np.zeros(6, np.float32)
     for arguments in ((five, six), (six, five), (five, five.copy(), six, 0.1)):
@@ -51,3 +61,7 @@ def test_wrong_sizes_and_types_are_refused():
             renew(*arguments)
     with pytest.raises((TypeError, ValueError)):
         renew(five, np.zeros(5, np.int32))
+    with pytest.raises(AssertionError):
+        copy_past(np.zeros(5, np.uint16), np.zeros(6, np.uint16))
+    with pytest.raises((TypeError, ValueError)):
+        copy_past(five, five.copy())

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distbelief.kernels import accrue, narrow, sgd, widen
+from distbelief.kernels import accrue, copy_past, narrow, sgd, widen
 from distbelief.server.wire import BFLOAT16
 
 
-def install(values: np.ndarray, lacking: Sequence[np.ndarray], rate: float, out: np.ndarray) -> None:
+def install(
+    values: np.ndarray, lacking: Sequence[np.ndarray], rate: float, out: np.ndarray, past: bool = False
+) -> None:
     """out = values - rate * the sum of `lacking`. `values` in float32 are spoilt, if they may be written. All [size].
-    Local."""
+    Local. `past`: `out` is part of more than the caches hold."""
     if values.dtype == BFLOAT16 and not lacking:
-        np.copyto(out, values)
+        if past:
+            copy_past(values, out)
+        else:
+            np.copyto(out, values)
         return
     wide = values if values.dtype == np.float32 else _wide(values)
     if lacking and not wide.flags.writeable:

@@ -137,7 +137,7 @@ class Installer:
     def _renew(self, values: np.ndarray, here: np.ndarray, lacking: list[np.ndarray], rate: float) -> None:
         """Parameters `here` = values - rate * the sum of `lacking`."""
         if here.dtype == held.BFLOAT16:
-            held.install(values, lacking, rate, here)
+            held.install(values, lacking, rate, here, self._past)
             return
         # One pass for the first that is lacking; often there is no other.
         renew(values, here, lacking.pop() if lacking else None, rate, self._past)
