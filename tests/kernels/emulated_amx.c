@@ -109,11 +109,13 @@ int multiply(int product, const uint16_t *a, ptrdiff_t lda, const uint16_t *b, p
     return !wrong && !configured;
 }
 
-/* For g = a [rows, n] b', b [columns, n]: out = g; or, with w, out += 3 g and w -= g / 4. */
+/* For g = a [rows, n] b', b [columns, n]: out = g; or, with w, in float32 or bfloat16, out += 3 g and w -= g / 4. */
 int multiply_to_weights(const uint16_t *a, ptrdiff_t lda, const uint16_t *b, ptrdiff_t rows, ptrdiff_t columns,
-                        ptrdiff_t n, uint16_t *packed, float *out, float *w) {
+                        ptrdiff_t n, uint16_t *packed, float *out, float *w, uint16_t *w16) {
+    const int steps = w || w16;
+    SquarePlace to = {out, w, w16, columns, columns, steps ? 3 : 1, 0.25, steps ? SQUARE_ADD : SQUARE_STORE};
     wrong = 0;
     squares_pack(PRODUCT_TO_WEIGHTS, b, columns, n, n, 0, columns, packed);
-    squares_to_weights(BY_AMX, a, lda, packed, out, w, w ? 3 : 1, 0.25, w != NULL, rows, columns, n);
+    squares_to_weights(BY_AMX, a, lda, packed, &to, rows, n);
     return !wrong && !configured;
 }

@@ -87,7 +87,7 @@ def test_the_gradient_by_the_weights(library, rows, columns, n, shift):
     whole, (room, small) = aligned(rows * columns + 2, np.float32), packed(columns, n)
     whole[:] = 7
     out = whole[shift : shift + rows * columns].reshape(rows, columns)
-    assert library.multiply_to_weights(*arguments(a, n, b, rows, columns, n, small, out, 0))
+    assert library.multiply_to_weights(*arguments(a, n, b, rows, columns, n, small, out, 0, 0))
     assert_close(out, wide_a @ wide_b.T, n)
     assert (whole[:shift] == 7).all() and (whole[shift + rows * columns :] == 7).all()
     assert (room[small.size :] == 7).all()
@@ -98,8 +98,15 @@ def test_the_gradient_by_the_weights_is_taken_in(library, rows, columns, n):
     (a, wide_a), (b, wide_b), (room, small) = numbers(rows, n), numbers(columns, n), packed(columns, n)
     accrued, weights = np.random.default_rng(n).standard_normal((2, rows, columns), np.float32)
     out, stepped = accrued.copy(), weights.copy()
-    assert library.multiply_to_weights(*arguments(a, n, b, rows, columns, n, small, out, stepped))
+    assert library.multiply_to_weights(*arguments(a, n, b, rows, columns, n, small, out, stepped, 0))
     gradient = wide_a @ wide_b.T
     assert_close(out, accrued + 3 * gradient, 3 * n)
     assert_close(stepped, weights - gradient / 4, n)
     assert (room[small.size :] == 7).all()
+
+    if n > 1024:  # summed in parts
+        return
+    held, before = numbers(rows, columns)
+    assert library.multiply_to_weights(*arguments(a, n, b, rows, columns, n, small, out, 0, held))
+    wide = (held.astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_allclose(wide, before - gradient / 4, rtol=2.0**-8, atol=2e-6 * n)

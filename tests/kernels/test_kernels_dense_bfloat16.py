@@ -167,6 +167,10 @@ def test_backward_rounds_before_the_products_and_the_gradient_by_the_inputs(way,
     assert_edge(layer.dx, numbers(layer.w).T @ exact)
 
 
+# Summed in one go.
+short = pytest.mark.parametrize(("outputs", "inputs", "n"), [size for size in SIZES if size[-1] <= 1024])
+
+
 def accrue(layer, activation, *step, masters=()):
     """As `backward`: what has accrued is in dw and db."""
     arrays = (layer.dy, layer.dw, layer.db, layer.dx, layer.scratch)
@@ -174,7 +178,7 @@ def accrue(layer, activation, *step, masters=()):
     layer.dz = np.ascontiguousarray(layer.dy.view(np.uint16)[:, : layer.dy.shape[1]])
 
 
-@sizes
+@short
 @edges
 @pytest.mark.parametrize(("weight", "rate", "fresh"), [(1.0, 0.125, True), (1.0, 0.125, False), (3.0, 0.0, False)])
 def test_accrue_takes_in_the_gradient(our_way, outputs, inputs, n, edge, weight, rate, fresh):
@@ -195,23 +199,45 @@ def test_accrue_takes_in_the_gradient(our_way, outputs, inputs, n, edge, weight,
         assert_sums(masters[1], before_b - rate * layer.true.db)
 
 
+@short
+@edges
+def test_weights_that_are_held_in_bfloat16_take_the_step_themselves(our_way, outputs, inputs, n, edge):
+    """Rounded again, after the gradient by the inputs has been computed by what they were."""
+    layer = a_layer(outputs, inputs, n, "tanh", edge)
+    w, b = layer.w.copy(), bits(layer.b)
+    before_b = numbers(b)
+    accrue(layer, "tanh", 1.0, 0.125, True, masters=(None, None, layer.w, b))
+    exact = numbers(layer.dz)
+    dw = exact @ numbers(layer.x).T
+    assert_sums(layer.dw, dw)
+    assert_edge(layer.dx, numbers(w).T @ exact)
+    assert_edge(layer.w, numbers(w) - 0.125 * dw)
+    assert_edge(b, before_b - 0.125 * layer.true.db)
+
+
+def test_no_large_batch_accrues(our_way):
+    """Their products are summed in parts, and a step would be rounded with each."""
+    assert dense_bfloat16_accrues(64, 64, 1024) and not dense_bfloat16_accrues(64, 64, 1025)
+
+
 def test_nothing_accrues_where_products_are_others():
     assert not dense_bfloat16_accrues(64, 64, 64)
     with pytest.raises(AssertionError):
         accrue(a_layer(4, 3, 5, "relu", np.uint16), "relu", 1.0, 0.0, True)
 
 
-@pytest.mark.parametrize("name", ["w", "x", "y", "dy", "dw", "db", "dx", "scratch", "master w", "master b"])
-def test_wrong_shapes_are_refused_by_what_accrues(our_way, name):
+@pytest.mark.parametrize("kind", [np.float32, np.uint16])
+@pytest.mark.parametrize("name", ["w", "x", "y", "dy", "dw", "db", "dx", "scratch", "stepped w", "stepped b"])
+def test_wrong_shapes_are_refused_by_what_accrues(our_way, name, kind):
     layer = a_layer(4, 3, 5, "relu", np.uint16)
-    masters = [np.zeros((4, 3), np.float32), np.zeros(4, np.float32)]
-    if name.startswith("master"):
+    masters = [np.zeros((4, 3), kind), np.zeros(4, kind)]
+    if name.startswith("stepped"):
         masters[name.endswith("b")] = masters[name.endswith("b")][:-1].copy()
     else:
         short = getattr(layer, name)[: 7 if name == "scratch" else -1]
         setattr(layer, name, np.ascontiguousarray(short))
     with pytest.raises((AssertionError, ValueError)):
-        accrue(layer, "relu", 1.0, 0.1, True, masters=masters)
+        accrue(layer, "relu", 1.0, 0.1, True, masters=masters if kind is np.float32 else [None, None, *masters])
 
 
 @edges

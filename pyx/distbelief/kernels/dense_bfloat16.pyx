@@ -11,11 +11,11 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy
 
 from distbelief.kernels.activation cimport LINEAR, activate, derive
-from distbelief.kernels.bfloat16 cimport narrow_normal, widen_bits
+from distbelief.kernels.bfloat16 cimport narrow_bits, narrow_normal, widen_bits
 from distbelief.kernels.blas cimport way16
 from distbelief.kernels.product16 cimport (
-    FORWARD, TO_INPUTS, TO_WEIGHTS, Taken, columns_at_once, line, outer_product16, pack, packed_size, product16,
-    product_scratch,
+    FORWARD, PRODUCT_LONGEST, SQUARE_ADD, SQUARE_STORE, TO_INPUTS, TO_WEIGHTS, SquarePlace, columns_at_once, line,
+    outer_product16, pack, packed_size, product16, product_scratch,
 )
 from distbelief.kernels.threads cimport bands_of, threads
 
@@ -123,21 +123,43 @@ cdef float _derive_row(const outer *y, const outer *dy, Py_ssize_t n, int activa
     return <float>total
 
 
+cdef struct Taken:
+    # What becomes of the gradients by w and b. b is stepped in float32 or bfloat16, unless both are NULL.
+    SquarePlace w
+    float *db
+    float *b
+    bits *b16
+
+
+cdef inline void _take_bias(const Taken *into, Py_ssize_t o, float g) noexcept nogil:
+    into.db[o] = (into.db[o] if into.w.how == SQUARE_ADD else 0) + into.w.weight * g
+    if into.b != NULL:
+        into.b[o] -= into.w.rate * g
+    elif into.b16 != NULL:
+        into.b16[o] = narrow_bits(widen_bits(into.b16[o]) - into.w.rate * g)
+
+
 cdef void _to_weights(const bits *x, const float *packed_x, const outer *y, outer *dy, int activation,
-                      const Taken *into, Py_ssize_t first, Py_ssize_t last, Py_ssize_t inputs, Py_ssize_t n,
-                      float *scratch) noexcept nogil:
-    """Rows first..last-1 of the gradients by w and b. Each row of dz lies where that of dy began."""
+                      const Taken *into, bint derived, bint multiplied, Py_ssize_t first, Py_ssize_t last,
+                      Py_ssize_t inputs, Py_ssize_t n, float *scratch) noexcept nogil:
+    """Rows first..last-1 of the gradients. Each row of dz lies where that of dy began: it is `derived` first, and db
+    with it; then it is `multiplied`."""
     cdef Py_ssize_t o, row = first, end, step = n * sizeof(outer) // sizeof(bits)
     cdef bits *dz = <bits *>dy
-    cdef float g
+    cdef SquarePlace place
     while row < last:
         end = min(row + ROWS, last)
-        for o in range(row, end):
-            g = _derive_row[outer](y + o * n, dy + o * n, n, activation, dz + o * step)
-            into.db[o] = (into.db[o] if into.add else 0) + into.weight * g
-            if into.b != NULL:
-                into.b[o] -= into.rate * g
-        outer_product16(end - row, inputs, n, dz + row * step, step, x, packed_x, scratch, into, row)
+        if derived:
+            for o in range(row, end):
+                _take_bias(into, o, _derive_row[outer](y + o * n, dy + o * n, n, activation, dz + o * step))
+        if multiplied:
+            place = into.w
+            place.c += row * inputs
+            if place.w != NULL:
+                place.w += row * inputs
+            if place.w16 != NULL:
+                place.w16 += row * inputs
+            outer_product16(end - row, inputs, n, dz + row * step, step, x, packed_x, scratch, &place)
         row = end
 
 
@@ -202,35 +224,42 @@ def dense_bfloat16_backward(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, co
         dw_oi[:, :] = 0
         db_o[:] = 0
         return
-    into = Taken(&dw_oi[0, 0], &db_o[0], NULL, NULL, 1, 0, False)
+    into = Taken(SquarePlace(&dw_oi[0, 0], NULL, NULL, inputs, inputs, 1, 0, SQUARE_STORE), &db_o[0], NULL, NULL)
     _backward[outer, inner](w_oi, x_in, y_on, activation, dy_on, &into, dx_in, scratch)
 
 
 def dense_bfloat16_accrues(Py_ssize_t outputs, Py_ssize_t inputs, Py_ssize_t n):
-    """Whether `dense_bfloat16_accrue` may be called: where products are ours, and there are any."""
-    return way16 != 0 and outputs > 0 and inputs > 0 and n > 0
+    """Whether `dense_bfloat16_accrue` may be called: where products are ours, and there are any, each summed in one go:
+    a step that is rounded is taken once."""
+    return way16 != 0 and outputs > 0 and inputs > 0 and 0 < n <= PRODUCT_LONGEST
 
 
 def dense_bfloat16_accrue(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, const outer[:, ::1] y_on, int activation,
                           outer[:, ::1] dy_on, float[:, ::1] accrued_oi, float[::1] accrued_o, inner[:, ::1] dx_in,
                           float[::1] scratch, double weight, double rate, bint fresh, float[:, ::1] master_oi=None,
-                          float[::1] master_o=None):
+                          float[::1] master_o=None, bits[:, ::1] held_oi=None, bits[::1] held_o=None):
     """`dense_bfloat16_backward`, whose gradients g by w and b are taken in at once, and written nowhere.
 
-    accrued += weight g, or if `fresh` accrued = weight g; then, if they are given, masters -= rate g: those of which
-    w is the rounding, and b. Shapes as there; only where `dense_bfloat16_accrues`.
+    accrued += weight g, or if `fresh` accrued = weight g; then, if they are given, parameters -= rate g: the masters of
+    which w is the rounding, and b; or what is held in bfloat16, w itself and b, rounded again. dx is by w as it was.
+    Shapes as there; only where `dense_bfloat16_accrues`.
     """
     cdef Py_ssize_t outputs = w_oi.shape[0], inputs = w_oi.shape[1]
     cdef Taken into
     assert accrued_oi.shape[0] == outputs and accrued_oi.shape[1] == inputs and accrued_o.shape[0] == outputs
-    assert (master_oi is None) == (master_o is None)
-    assert master_oi is None or (master_oi.shape[0] == outputs and master_oi.shape[1] == inputs)
+    assert (master_oi is None) == (master_o is None) and (held_oi is None) == (held_o is None)
+    assert master_oi is None or (master_oi.shape[0] == outputs and master_oi.shape[1] == inputs and held_oi is None)
     assert master_o is None or master_o.shape[0] == outputs
+    assert held_oi is None or (held_oi.shape[0] == outputs and held_oi.shape[1] == inputs)
+    assert held_o is None or held_o.shape[0] == outputs
     assert dense_bfloat16_accrues(outputs, inputs, x_in.shape[1])
     _expect[outer, inner](w_oi, x_in, y_on, dy_on, dx_in, scratch)
-    into = Taken(&accrued_oi[0, 0], &accrued_o[0], NULL, NULL, weight, rate, not fresh)
+    into = Taken(SquarePlace(&accrued_oi[0, 0], NULL, NULL, inputs, inputs, weight, rate,
+                             SQUARE_STORE if fresh else SQUARE_ADD), &accrued_o[0], NULL, NULL)
     if master_oi is not None:
-        into.w, into.b = &master_oi[0, 0], &master_o[0]
+        into.w.w, into.b = &master_oi[0, 0], &master_o[0]
+    if held_oi is not None:
+        into.w.w16, into.b16 = &held_oi[0, 0], &held_o[0]
     _backward[outer, inner](w_oi, x_in, y_on, activation, dy_on, &into, dx_in, scratch)
 
 
@@ -254,12 +283,15 @@ cdef void _backward(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, const oute
     cdef int bands = _bands(outputs, inputs, n, scratch.shape[0]), band
     cdef float *packed = line(&scratch[0])
     cdef const bits *dz
+    # The gradient by the inputs is by w as it is: where that takes its step, it waits.
+    cdef bint steps = into.w.w16 != NULL
     with nogil:
+        if not steps:
+            for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
+                pack(TO_WEIGHTS, &x_in[0, 0], inputs, n, n, _start(inputs, bands, band),
+                     _start(inputs, bands, band + 1), packed)
         for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
-            pack(TO_WEIGHTS, &x_in[0, 0], inputs, n, n, _start(inputs, bands, band), _start(inputs, bands, band + 1),
-                 packed)
-        for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
-            _to_weights[outer](&x_in[0, 0], packed, &y_on[0, 0], &dy_on[0, 0], activation, into,
+            _to_weights[outer](&x_in[0, 0], packed, &y_on[0, 0], &dy_on[0, 0], activation, into, True, not steps,
                                _start(outputs, bands, band), _start(outputs, bands, band + 1), inputs, n,
                                &scratch[0] + shared + band * one)
         while start < n:
@@ -274,3 +306,11 @@ cdef void _backward(const bits[:, ::1] w_oi, const bits[:, ::1] x_in, const oute
                            inputs, _start(inputs, bands, band + 1) - first, size, n,
                            &scratch[0] + shared + band * one)
             start += most
+        if steps:
+            for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
+                pack(TO_WEIGHTS, &x_in[0, 0], inputs, n, n, _start(inputs, bands, band),
+                     _start(inputs, bands, band + 1), packed)
+            for band in prange(bands, schedule="static", num_threads=bands, use_threads_if=bands > 1):
+                _to_weights[outer](&x_in[0, 0], packed, &y_on[0, 0], &dy_on[0, 0], activation, into, False, True,
+                                   _start(outputs, bands, band), _start(outputs, bands, band + 1), inputs, n,
+                                   &scratch[0] + shared + band * one)

@@ -190,13 +190,13 @@ SQUARE_INLINE void product_write(void *what, int bits) {
     written->row = end;
 }
 
-SQUARE_INLINE void product_to_weights(int way, const uint16_t *a, ptrdiff_t lda, const uint16_t *b, float *c, float *w,
-                                      float weight, float rate, int add, ptrdiff_t rows, ptrdiff_t columns,
-                                      ptrdiff_t n) {
+SQUARE_INLINE void product_to_weights(int way, const uint16_t *a, ptrdiff_t lda, const uint16_t *b,
+                                      const SquarePlace *to, ptrdiff_t rows, ptrdiff_t n) {
     _Alignas(64) uint16_t panel[PRODUCT_FAR];
     _Alignas(64) float sums[2][SQUARE_SIZE];
     const ptrdiff_t stride = square_up(n) * SQUARE_SIDE; /* from the squares of 32 columns to the next ones' */
-    const int stream = n <= PRODUCT_LONGEST && (uintptr_t)c % 64 == 0 && columns % 16 == 0;
+    const ptrdiff_t columns = to->columns;
+    const int stream = n <= PRODUCT_LONGEST && (uintptr_t)to->c % 64 == 0 && columns % 16 == 0;
     const ptrdiff_t room = columns * square_up(n) < PRODUCT_RESIDENT ? PRODUCT_NEAR : PRODUCT_FAR;
     multiply16_begin(way);
     for (ptrdiff_t k = 0; k < n; k += PRODUCT_LONGEST) {
@@ -204,7 +204,7 @@ SQUARE_INLINE void product_to_weights(int way, const uint16_t *a, ptrdiff_t lda,
         const ptrdiff_t apart = squares * SQUARE_SIZE;
         const ptrdiff_t most = room < apart ? SQUARE_SIDE : room / apart * SQUARE_SIDE;
         const ptrdiff_t share = (SQUARE_SIDE + 4 * squares - 1) / (4 * squares);
-        const int how = k || add ? SQUARE_ADD : stream ? SQUARE_STREAM : SQUARE_STORE;
+        const int how = k || to->how == SQUARE_ADD ? SQUARE_ADD : stream ? SQUARE_STREAM : SQUARE_STORE;
         for (ptrdiff_t i = 0; i < rows; i += most) {
             const ptrdiff_t tall = square_least(rows - i, most);
             for (ptrdiff_t side = 0; side < tall; side += SQUARE_SIDE)
@@ -218,7 +218,10 @@ SQUARE_INLINE void product_to_weights(int way, const uint16_t *a, ptrdiff_t lda,
                     const uint16_t *large = panel + side / SQUARE_SIDE * apart;
                     const uint16_t *small = b + j / SQUARE_SIDE * stride + SQUARE_SIDE * k;
                     const ptrdiff_t at = (i + side) * columns + j;
-                    const SquarePlace place = {c + at, w ? w + at : NULL, columns, columns - j, weight, rate, how};
+                    SquarePlace place = *to;
+                    place.c += at, place.columns -= j, place.how = how;
+                    if (to->w) place.w += at;
+                    if (to->w16) place.w16 += at;
                     before.next = place;
                     multiply16(way, large, SQUARE_SIDE, SQUARE_SIZE, small, squares, 0, sums[now], product_write,
                                &before);
@@ -231,16 +234,15 @@ SQUARE_INLINE void product_to_weights(int way, const uint16_t *a, ptrdiff_t lda,
     _mm_sfence();
 }
 
-/* c [rows, columns] = (or, `add`, +=) weight g, of g = a [rows, n] b', a's rows lda apart; and, unless w is NULL,
-   w -= rate g. b is packed for PRODUCT_TO_WEIGHTS: columns x n numbers. While a square of g is computed, the one before
+/* g [rows, columns] = a [rows, n] b', a's rows lda apart, all of it to a place of whole rows: how is SQUARE_ADD or
+   SQUARE_STORE. b is packed for PRODUCT_TO_WEIGHTS: columns x n numbers. While a square of g is computed, the one before
    it is written; past the caches, if nothing is added to. */
 SQUARE_CODE static inline void squares_to_weights(int way, const uint16_t *a, ptrdiff_t lda, const uint16_t *b,
-                                                  float *c, float *w, float weight, float rate, int add,
-                                                  ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t n) {
+                                                  const SquarePlace *to, ptrdiff_t rows, ptrdiff_t n) {
     if (way == BY_AMX)
-        product_to_weights(BY_AMX, a, lda, b, c, w, weight, rate, add, rows, columns, n);
+        product_to_weights(BY_AMX, a, lda, b, to, rows, n);
     else
-        product_to_weights(BY_AVX512, a, lda, b, c, w, weight, rate, add, rows, columns, n);
+        product_to_weights(BY_AVX512, a, lda, b, to, rows, n);
 }
 
 #else
@@ -249,9 +251,8 @@ static inline void squares_pack(int product, const uint16_t *b, ptrdiff_t rows, 
                                 ptrdiff_t first, ptrdiff_t last, uint16_t *to) {}
 static inline void squares_product(int way, int product, const uint16_t *w, ptrdiff_t ldw, const uint16_t *b,
                                    ptrdiff_t rows, ptrdiff_t n, ptrdiff_t inner, SquarePut put, void *to) {}
-static inline void squares_to_weights(int way, const uint16_t *a, ptrdiff_t lda, const uint16_t *b, float *c, float *w,
-                                      float weight, float rate, int add, ptrdiff_t rows, ptrdiff_t columns,
-                                      ptrdiff_t n) {}
+static inline void squares_to_weights(int way, const uint16_t *a, ptrdiff_t lda, const uint16_t *b,
+                                      const SquarePlace *to, ptrdiff_t rows, ptrdiff_t n) {}
 
 #endif
 #endif

@@ -13,6 +13,7 @@ cdef extern from "distbelief/kernels/product16.h":
         PRODUCT_TO_WEIGHTS
         PRODUCT_TO_INPUTS
         PRODUCT_BATCH
+        PRODUCT_LONGEST
 
     # What becomes of sums: rows x columns of them, rows ld apart, from (row, column) of the product on. Nobody reads
     # them again.
@@ -24,9 +25,22 @@ cdef extern from "distbelief/kernels/product16.h":
                       Py_ssize_t first, Py_ssize_t last, unsigned short *to) nogil
     void squares_product(int way, int product, const unsigned short *w, Py_ssize_t ldw, const unsigned short *b,
                          Py_ssize_t rows, Py_ssize_t n, Py_ssize_t inner, Put put, void *to) nogil
-    void squares_to_weights(int way, const unsigned short *a, Py_ssize_t lda, const unsigned short *b, float *c,
-                            float *w, float weight, float rate, bint add, Py_ssize_t rows, Py_ssize_t columns,
-                            Py_ssize_t n) nogil
+    void squares_to_weights(int way, const unsigned short *a, Py_ssize_t lda, const unsigned short *b,
+                            const SquarePlace *to, Py_ssize_t rows, Py_ssize_t n) nogil
+
+    cdef enum:  # squares.h, as all below
+        SQUARE_STORE
+        SQUARE_ADD
+
+    # Where a gradient g goes: c = (SQUARE_STORE) or += (SQUARE_ADD) weight g; w -= rate g, in float32 or bfloat16,
+    # unless both are NULL. Rows are ld apart, and have so many columns.
+    ctypedef struct SquarePlace:
+        float *c
+        float *w
+        unsigned short *w16
+        Py_ssize_t ld, columns
+        float weight, rate
+        int how
 
 # Rows and columns of a block, where the product is not ours.
 cdef enum:
@@ -110,35 +124,21 @@ cdef inline void product16(int product, Py_ssize_t rows, Py_ssize_t columns, Py_
         row += size
 
 
-cdef struct Taken:
-    # What becomes of gradients g by w and b: dw = weight g, or `add`ed to what is there, likewise db; and w, b -=
-    # rate g, unless they are NULL. Where products are not ours: dw = g.
-    float *dw
-    float *db
-    float *w
-    float *b
-    float weight
-    float rate
-    bint add
-
-
 cdef inline void outer_product16(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t n, const unsigned short *a,
                                  Py_ssize_t lda, const unsigned short *b, const float *packed, float *scratch,
-                                 const Taken *into, Py_ssize_t first) noexcept nogil:
-    """TO_WEIGHTS: [rows, columns] = A B', of A [rows, n], its rows lda apart, and B [columns, n]; else as above.
+                                 const SquarePlace *to) noexcept nogil:
+    """TO_WEIGHTS: g [rows, columns] = A B', of A [rows, n], its rows lda apart, and B [columns, n]; else as above.
 
-    They go to dw from row `first` on.
+    Where products are not ours, it can only be stored, with a weight of 1.
     """
-    cdef float *c = into.dw + first * columns
+    cdef float *c = to.c
     cdef float *a32 = scratch
     cdef float *b32 = scratch + PANEL * n
     cdef Py_ssize_t row = 0, column, size, wide
     if rows == 0:
         return
     if way16:
-        squares_to_weights(way16, a, lda, <const unsigned short *>packed, c,
-                           into.w + first * columns if into.w != NULL else NULL, into.weight, into.rate, into.add,
-                           rows, columns, n)
+        squares_to_weights(way16, a, lda, <const unsigned short *>packed, to, rows, n)
         return
     if gemm16 != NULL:
         gemm16(101, 111, 112, <int>rows, <int>columns, <int>n, 1, a, <int>lda, b, <int>n, 0, c, <int>columns)

@@ -18,6 +18,19 @@ static inline ptrdiff_t square_up(ptrdiff_t size) { return (size + SQUARE_SIDE -
 
 static inline ptrdiff_t square_least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
+/* How a square of sums goes to its place: as it is, onto what is there, or past the caches (whole lines only). */
+enum { SQUARE_STORE, SQUARE_ADD, SQUARE_STREAM };
+
+/* Where a square of sums goes: c = (or +=) weight sums, of which so many columns are left from here on; and w -= rate
+   sums, in float32 or bfloat16, unless both are NULL. The rows of all are ld apart. */
+typedef struct {
+    float *c, *w;
+    uint16_t *w16;
+    ptrdiff_t ld, columns;
+    float weight, rate;
+    int how;
+} SquarePlace;
+
 /* Where compilers know AVX512-BF16 and AMX. */
 #if defined(__x86_64__) && defined(__linux__) && (__GNUC__ >= 11 || __clang_major__ >= 12)
 
@@ -128,20 +141,19 @@ SQUARE_INLINE void square_transpose_sums(float *sums) {
             _mm512_store_si512(sums + SQUARE_SIDE * (16 * (t % 2) + i) + 16 * (t / 2), tile[t][i]);
 }
 
-/* How a square of sums goes to its place: as it is, onto what is there, or past the caches (whole lines only). */
-enum { SQUARE_STORE, SQUARE_ADD, SQUARE_STREAM };
-
-/* Where a square of sums goes: c = (or +=) weight sums, of which so many columns are left from here on; and, unless w
-   is NULL, w -= rate sums. The rows of both are ld apart. */
-typedef struct {
-    float *c, *w;
-    ptrdiff_t ld, columns;
-    float weight, rate;
-    int how;
-} SquarePlace;
+/* Rounded to nearest, ties to even; a NaN stays one. */
+SQUARE_INLINE __m256i square_round(__m512 values) {
+    const __m512i bits = _mm512_castps_si512(values), upper = _mm512_srli_epi32(bits, 16);
+    const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+    const __m512i sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+    const __mmask16 stray = _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q);
+    return _mm512_cvtepi32_epi16(
+        _mm512_mask_or_epi32(_mm512_srli_epi32(sum, 16), stray, upper, _mm512_set1_epi32(0x40)));
+}
 
 /* Rows first..last-1 of a square of sums to their place. */
 SQUARE_INLINE void square_write(const float *sums, ptrdiff_t first, ptrdiff_t last, const SquarePlace *place) {
+    const __m512 rate = _mm512_set1_ps(place->rate);
     for (ptrdiff_t r = first; r < last; r++)
         for (int half = 0; half < SQUARE_SIDE; half += 16) {
             const __m512 g = _mm512_load_ps(sums + SQUARE_SIDE * r + half);
@@ -153,8 +165,11 @@ SQUARE_INLINE void square_write(const float *sums, ptrdiff_t first, ptrdiff_t la
             const __m512 sum = _mm512_fmadd_ps(_mm512_set1_ps(place->weight), g, before);
             if (place->w) {
                 const __m512 w = _mm512_maskz_loadu_ps(there, place->w + at);
-                const __m512 step = _mm512_fnmadd_ps(_mm512_set1_ps(place->rate), g, w);
-                _mm512_mask_storeu_ps(place->w + at, there, step);
+                _mm512_mask_storeu_ps(place->w + at, there, _mm512_fnmadd_ps(rate, g, w));
+            } else if (place->w16) {
+                const __m512i w = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, place->w16 + at));
+                const __m512 step = _mm512_fnmadd_ps(rate, g, _mm512_castsi512_ps(_mm512_slli_epi32(w, 16)));
+                _mm256_mask_storeu_epi16(place->w16 + at, there, square_round(step));
             }
             if (wide >= 16 && place->how == SQUARE_STREAM)
                 _mm512_stream_ps(place->c + at, sum);
@@ -169,6 +184,7 @@ SQUARE_INLINE void square_call(ptrdiff_t first, ptrdiff_t last, const SquarePlac
         for (int half = 0; half < SQUARE_SIDE; half += 16) {
             if (place->how == SQUARE_ADD) __builtin_prefetch(place->c + r * place->ld + half, 1);
             if (place->w) __builtin_prefetch(place->w + r * place->ld + half, 1);
+            if (place->w16 && !half) __builtin_prefetch(place->w16 + r * place->ld, 1);
         }
 }
 

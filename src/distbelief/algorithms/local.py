@@ -48,7 +48,7 @@ class LocalCopy:
         self._rate = rate
         self._by_layers = takes_hooks(model.gradient)
         # Whether the model can take in its gradients by itself; and whether it does in this step.
-        self._takes_in, self._at_once = not self._narrow and takes_accruals(model.gradient), False
+        self._takes_in, self._at_once = takes_accruals(model.gradient), False
         self._pieces = Pieces(model.layout, client.pieces)
         self._leaving = leaving
         kind = Arena if leaving is None else ReturnedArena

@@ -36,4 +36,6 @@ def dense_bfloat16_accrue(
     fresh: bool,
     master_oi: np.ndarray | None = None,
     master_o: np.ndarray | None = None,
+    held_oi: np.ndarray | None = None,
+    held_o: np.ndarray | None = None,
 ) -> None: ...

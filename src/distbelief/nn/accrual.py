@@ -3,12 +3,20 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from distbelief.kernels import accrue, add, all_finite, sgd
+import numpy as np
+
+from distbelief.kernels import accrue, add, all_finite, narrow, sgd, widen
 from distbelief.nn.arena import Arena
+
+# Numbers that passes go over at a time, so that one finds in the cache what the one before has left there.
+BLOCK = 1 << 19
 
 
 class Accrual(NamedTuple):
-    """What becomes of a gradient g: accrued += weight g, and parameters -= rate g."""
+    """What becomes of a gradient g: accrued += weight g, and parameters -= rate g.
+
+    Parameters may be held in bfloat16 (uint16).
+    """
 
     accrued: Arena
     fresh: bool
@@ -24,17 +32,28 @@ class Accrual(NamedTuple):
         """
         certain = True
         for name in names:
-            values, accrued, g = (arena[name].reshape(-1) for arena in (parameters, self.accrued, gradient))
-            found = finite
-            if self.fresh:
-                found = found or all_finite(g)
-                if self.rate:
-                    sgd(values, g, self.rate)
-                if self.weight != 1:
-                    accrued *= self.weight
-            elif self.weight != 1:
-                sgd(accrued, g, -self.weight)
-            else:
-                found = accrue(values, accrued, g, self.rate) if self.rate else add(accrued, g)
-            certain = certain and found
+            whole = [arena[name].reshape(-1) for arena in (parameters, self.accrued, gradient)]
+            for start in range(0, whole[0].size, BLOCK):
+                found = self._take_in(*(array[start : start + BLOCK] for array in whole), finite)
+                certain = certain and found
         return certain
+
+    def _take_in(self, parameters: np.ndarray, accrued: np.ndarray, g: np.ndarray, finite: bool) -> bool:
+        held = parameters.dtype != g.dtype  # in bfloat16: they step in float32, and are rounded again
+        values = parameters
+        if held and self.rate:
+            values = np.empty_like(g)
+            widen(parameters, values)
+        if self.fresh:
+            finite = finite or all_finite(g)
+            if self.rate:
+                sgd(values, g, self.rate)
+            if self.weight != 1:
+                accrued *= self.weight
+        elif self.weight != 1:
+            sgd(accrued, g, -self.weight)
+        else:
+            finite = accrue(values, accrued, g, self.rate) if self.rate else add(accrued, g)
+        if held and self.rate:
+            narrow(values, parameters)
+        return finite

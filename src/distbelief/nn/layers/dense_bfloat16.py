@@ -48,8 +48,10 @@ class DenseBfloat16(Dense):
         dx_in = dx.reshape(self.inputs if dx.shape[0] else 0, x.shape[-1])
         into = accrual.accrued[self.w], accrual.accrued[self.b], dx_in, rest
         step = accrual.weight, accrual.rate, accrual.fresh
-        masters = (parameters[self.w], parameters[self.b]) if accrual.rate else ()
-        dense_bfloat16_accrue(given[self.w], x_in, y_on, self._activation, dy_on, *into, *step, *masters)
+        stepped = (parameters[self.w], parameters[self.b]) if accrual.rate else (None, None)
+        held = parameters[self.w].dtype == BFLOAT16
+        both = (None, None, *stepped) if held else stepped
+        dense_bfloat16_accrue(given[self.w], x_in, y_on, self._activation, dy_on, *into, *step, *both)
 
     def scratch(self, n: int) -> int:
         return lines(self.inputs * n) // 2 + lines(self.outputs) + dense_bfloat16_scratch(self.outputs, self.inputs, n)
