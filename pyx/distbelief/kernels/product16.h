@@ -235,8 +235,8 @@ SQUARE_INLINE void product_to_weights(int way, const uint16_t *a, ptrdiff_t lda,
 }
 
 /* g [rows, columns] = a [rows, n] b', a's rows lda apart, all of it to a place of whole rows: how is SQUARE_ADD or
-   SQUARE_STORE. b is packed for PRODUCT_TO_WEIGHTS: columns x n numbers. While a square of g is computed, the one before
-   it is written; past the caches, if nothing is added to. */
+   SQUARE_STORE. b is packed for PRODUCT_TO_WEIGHTS: columns x n numbers. While a square of g is computed, the one
+   before it is written; past the caches, if nothing is added to. */
 SQUARE_CODE static inline void squares_to_weights(int way, const uint16_t *a, ptrdiff_t lda, const uint16_t *b,
                                                   const SquarePlace *to, ptrdiff_t rows, ptrdiff_t n) {
     if (way == BY_AMX)
