@@ -8,8 +8,8 @@ from distbelief.algorithms.model import Batch, Model, takes_accruals, takes_hook
 from distbelief.algorithms.returned import Leaving, ReturnedArena
 from distbelief.algorithms.step import Pieces, Step
 from distbelief.comm.endpoint import Endpoint
-from distbelief.kernels import accrue, add, all_finite, sgd
-from distbelief.nn.accrual import Accrual
+from distbelief.kernels import all_finite, sgd
+from distbelief.nn.accrual import Accrual, accrue_and_step
 from distbelief.nn.arena import Arena
 from distbelief.server import Client, Fetch, Push, held
 from distbelief.server.held import BFLOAT16
@@ -137,15 +137,12 @@ class LocalCopy:
                 passes += 2 if self._steps == 0 else 3  # besides writing the gradient, that there is no need for
             else:
                 self._owed[number] = accrued
-        elif self._owes or not self._rate:
-            gradient = piece.of(self._gradient.flat)
-            finite, passes = add(accrued, gradient), 3
+        else:
+            gradient, rate = piece.of(self._gradient.flat), 0.0 if self._owes else self._rate
+            finite = accrue_and_step(piece.of(self.parameters.flat), accrued, gradient, rate)
+            passes = 5 if rate else 3
             if self._owes:
                 self._owed[number] = gradient
-        else:
-            gradient = piece.of(self._gradient.flat)
-            take_in = held.accrue_and_step if self._narrow else accrue
-            finite, passes = take_in(piece.of(self.parameters.flat), accrued, gradient, self._rate), 5
         self._endpoint.charge(nbytes=passes * accrued.nbytes)
         self.finite = self.finite and finite
         if self._clock is not None and self.finite:

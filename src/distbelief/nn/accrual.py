@@ -1,6 +1,6 @@
 """Gradients that accrue: what becomes of a minibatch's, while the network still computes the layers below."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -39,21 +39,35 @@ class Accrual(NamedTuple):
         return certain
 
     def _take_in(self, parameters: np.ndarray, accrued: np.ndarray, g: np.ndarray, finite: bool) -> bool:
-        held = parameters.dtype != g.dtype  # in bfloat16: they step in float32, and are rounded again
-        values = parameters
-        if held and self.rate:
-            values = np.empty_like(g)
-            widen(parameters, values)
+        if not self.fresh and self.weight == 1:
+            return accrue_and_step(parameters, accrued, g, self.rate)
         if self.fresh:
             finite = finite or all_finite(g)
             if self.rate:
-                sgd(values, g, self.rate)
+                _step(parameters, lambda values: sgd(values, g, self.rate))
             if self.weight != 1:
                 accrued *= self.weight
-        elif self.weight != 1:
-            sgd(accrued, g, -self.weight)
         else:
-            finite = accrue(values, accrued, g, self.rate) if self.rate else add(accrued, g)
-        if held and self.rate:
-            narrow(values, parameters)
+            sgd(accrued, g, -self.weight)
         return finite
+
+
+def accrue_and_step(parameters: np.ndarray, accrued: np.ndarray, gradient: np.ndarray, rate: float) -> bool:
+    """accrued += gradient and, unless the rate is 0, parameters -= rate gradient. Returns whether the gradient is finite.
+
+    Local. Shapes [size]; parameters may be held in bfloat16 (uint16).
+    """
+    if not rate:
+        return add(accrued, gradient)
+    return _step(parameters, lambda values: accrue(values, accrued, gradient, rate))
+
+
+def _step(parameters: np.ndarray, step: Callable[[np.ndarray], object]):
+    """What `step` makes of the parameters, and says; those held in bfloat16 step in float32, and are rounded again."""
+    if parameters.dtype != np.uint16:
+        return step(parameters)
+    values = np.empty(parameters.size, np.float32)
+    widen(parameters, values)
+    said = step(values)
+    narrow(values, parameters)
+    return said

@@ -15,7 +15,8 @@ LINE = 64
 # Bytes that have an address.
 _MOST = 1 << 62
 # Where in a page arenas begin, in lines, in turn. What lies at the same place of several pages wants the same few lines
-# of the cache: taking in a gradient (nn.accrual) took half as long again where gradient, sums and parameters did.
+# of the cache: a product that takes in its gradient (nn.accrual) took a third as long again where sums and parameters
+# did.
 _BEGINNINGS = itertools.cycle(range(0, 54, 9))
 
 

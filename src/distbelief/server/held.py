@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distbelief.kernels import accrue, copy_past, narrow, sgd, widen
+from distbelief.kernels import copy_past, narrow, sgd, widen
 from distbelief.server.wire import BFLOAT16
 
 
@@ -33,14 +33,6 @@ def install(
 def step(parameters: np.ndarray, gradient: np.ndarray, rate: float) -> None:
     """parameters -= rate * gradient. Shapes [size]. Local."""
     install(_wide(parameters), [gradient], rate, parameters)
-
-
-def accrue_and_step(parameters: np.ndarray, accrued: np.ndarray, gradient: np.ndarray, rate: float) -> bool:
-    """As kernels.accrue: accrued += gradient, parameters -= rate * gradient; whether the gradient is finite. Local."""
-    wide = _wide(parameters)
-    finite = accrue(wide, accrued, gradient, rate)
-    narrow(wide, parameters)
-    return finite
 
 
 def _wide(values: np.ndarray) -> np.ndarray:
