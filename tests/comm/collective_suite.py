@@ -50,6 +50,22 @@ def check_window_offsets(endpoint: Endpoint) -> None:
     window.free()
 
 
+def check_windows_larger_than_caches(endpoint: Endpoint) -> None:
+    count = (1 << 24) + 1000
+    window = endpoint.window(count if endpoint.rank == 1 else 0)
+    bytes_ = np.random.default_rng(0).integers(0, 256, count, np.uint8)
+    if endpoint.rank == 1:
+        window.local[:] = bytes_
+        window.sync()
+    meet(endpoint, 1)
+    whole = np.full(count + 2, 7, np.uint8)
+    read(endpoint, window, whole[1 : count - 4], 1, 5)  # of both sides, none begins on a line
+    assert np.array_equal(whole[1 : count - 4], bytes_[5:])
+    assert whole[0] == 7 and (whole[count - 4 :] == 7).all()
+    meet(endpoint, 2)
+    window.free()
+
+
 def check_memory_that_lies_here_is_what_get_reads(endpoint: Endpoint) -> None:
     window = endpoint.window(8 * (100 + endpoint.rank))
     window.local.view(np.float64)[:] = endpoint.rank

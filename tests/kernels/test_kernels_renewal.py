@@ -47,8 +47,8 @@ def test_bfloat16_becomes_wide(past, dtype):
 @pytest.mark.parametrize("offset", [0, 3])
 @sizes
 def test_a_copy_past_the_caches(size, offset):
-    values = np.random.default_rng(size).integers(0, 1 << 16, size, np.uint16)
-    whole, out = out_of(size, np.uint16, offset)
+    values = np.random.default_rng(size).integers(0, 1 << 8, size, np.uint8)
+    whole, out = out_of(size, np.uint8, offset)
     copy_past(values, out)
     np.testing.assert_array_equal(out, values)
     assert (whole[:offset] == 7).all() and (whole[offset + size :] == 7).all()
@@ -62,6 +62,6 @@ def test_wrong_sizes_and_types_are_refused():
     with pytest.raises((TypeError, ValueError)):
         renew(five, np.zeros(5, np.int32))
     with pytest.raises(AssertionError):
-        copy_past(np.zeros(5, np.uint16), np.zeros(6, np.uint16))
+        copy_past(np.zeros(5, np.uint8), np.zeros(6, np.uint8))
     with pytest.raises((TypeError, ValueError)):
         copy_past(five, five.copy())

@@ -9,6 +9,9 @@ cdef extern from "distbelief/kernels/lanes.h":
     bint lanes_renew(const void *values, bint narrow, const float *gradient, float rate, float *out,
                      Py_ssize_t size) nogil
 
+# Bytes that the caches hold beside all else. What is larger is best written past them: nobody finds it there later.
+CACHED = 16 << 20
+
 # Elements that are computed in the first-level cache before they go past it.
 cdef enum:
     BLOCK = 1024
@@ -65,12 +68,12 @@ def renew(const wire[::1] values, real[::1] out, const real[::1] gradient=None, 
         streamed()
 
 
-def copy_past(const unsigned short[::1] values, unsigned short[::1] out):
-    """out = values, past the caches: where `out` is part of more than they hold."""
+def copy_past(const unsigned char[::1] values, unsigned char[::1] out):
+    """out = values, bytes, past the caches: where `out` is part of more than they hold."""
     cdef Py_ssize_t size = out.shape[0]
     assert values.shape[0] == size
     if size == 0:
         return
     with nogil:
-        stream(&out[0], &values[0], size * sizeof(unsigned short))
+        stream(&out[0], &values[0], size)
         streamed()

@@ -35,7 +35,7 @@ from distbelief.kernels.logistic import logistic_loss
 from distbelief.kernels.normalisation import PLANES, normalise_backward, normalise_forward
 from distbelief.kernels.penalty import l2_penalty
 from distbelief.kernels.pooling import POOLINGS, pool_backward, pool_forward
-from distbelief.kernels.renewal import copy_past, renew
+from distbelief.kernels.renewal import CACHED, copy_past, renew
 from distbelief.kernels.softmax import softmax_cross_entropy, softmax_score
 from distbelief.kernels.softmax_band import softmax_band, softmax_band_gradient, softmax_band_score
 from distbelief.kernels.squared import count_right, squared_error, squared_error_of_classes
@@ -46,6 +46,7 @@ from distbelief.kernels.vectors import combine, gram
 __all__ = [
     "ACTIVATIONS",
     "BLOCKS_OF_ANY_SIZE",
+    "CACHED",
     "PLANES",
     "POOLINGS",
     "accrue",

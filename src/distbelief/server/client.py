@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from distbelief.comm.endpoint import DeadlineExpired, Endpoint, Request, Window
+from distbelief.kernels import CACHED
 from distbelief.server.exposed import Exposed
 from distbelief.server.fetch import Fetch, Reader
-from distbelief.server.installing import CACHED, Installer
+from distbelief.server.installing import Installer
 from distbelief.server.messages import (
     ACKNOWLEDGEMENT,
     APPLIED,

@@ -49,6 +49,8 @@ class Reader:
             for shard in {piece.shard for piece in pieces}
             if (memory := window.memory(ranks[shard])) is not None
         }
+        self.all_near = len(self._near) == len({piece.shard for piece in pieces})
+        """Whether the memory of all its shards lies here."""
 
     def records(self, into: np.ndarray, shards: Sequence[int]) -> list[Request]:
         """Start reading what some shards say of themselves: RECORD, [shards]."""
@@ -146,6 +148,8 @@ class Fetch:
         self._telling = reader.records(self.records, asked)
         self.missing = dict.fromkeys(range(len(reader.pieces)))
         self._asked: dict[int, _Asked] = {}
+        if reader.all_near:
+            return
         for number in self.missing:
             if reader.near(number) is None and self.ready(number):
                 break
@@ -153,6 +157,11 @@ class Fetch:
     def asked_for(self, number: int) -> bool:
         """Whether a missing piece is on its way, or there."""
         return number in self._asked
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no piece has been taken, or asked for."""
+        return not self._asked and len(self.missing) == len(self._reader.pieces)
 
     def ready(self, number: int) -> bool:
         """Whether a missing piece is there; asks for it, if nobody has, or again, if it was torn. Never blocks."""

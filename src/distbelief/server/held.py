@@ -18,7 +18,7 @@ def install(
     Local. `past`: `out` is part of more than the caches hold."""
     if values.dtype == BFLOAT16 and not lacking:
         if past:
-            copy_past(values, out)
+            copy_past(values.view(np.uint8), out.view(np.uint8))
         else:
             np.copyto(out, values)
         return

@@ -56,14 +56,15 @@ def cut(placement: Placement, intervals: Iterable[Interval]) -> list[Piece]:
 def side_by_side(pieces: Sequence[Piece], numbers: Iterable[int]) -> list[list[int]]:
     """`numbers` in runs of pieces that follow each other on one shard, and so in the client's vector."""
     runs: list[list[int]] = []
+    last = None
     for number in numbers:
-        last = pieces[runs[-1][-1]] if runs else None
         piece = pieces[number]
-        beside = last and (last.shard, last.stop, last.offset + last.size) == (piece.shard, piece.start, piece.offset)
-        if beside:
+        # In the client's vector each piece begins where the one before it ends.
+        if last and number == runs[-1][-1] + 1 and last.stop == piece.start and last.shard == piece.shard:
             runs[-1].append(number)
         else:
             runs.append([number])
+        last = piece
     return runs
 
 
