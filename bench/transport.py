@@ -3,8 +3,8 @@
     mpirun -n 2 python bench/transport.py [--largest BYTES] [--repetitions N]
 
 memcpy                np.copyto on rank 0: what the memory gives
-raw get, get          one-sided, from rank 1's window: MPI's Rget and Wait; Window.get of the endpoint. Rank 1 waits
-                      for messages meanwhile, as an idle shard does
+raw get, get          one-sided, from rank 1's window: MPI's Rget and Wait; Window.get of the endpoint, which copies
+                      by itself within a node. Rank 1 waits for messages meanwhile, as an idle shard does
 raw ping, ping        there and back, the time is half of that: MPI's Isend and Irecv; the endpoint's send and receive
 raw send, send        one way, until 8 bytes that say so have come back: the same two
 

@@ -18,7 +18,7 @@
 
 enum {
     LANES = 32,        /* numbers in a turn: a line of bfloat16, two of float32 */
-    LANES_AHEAD = 512, /* a turn asks for what it needs so many numbers later: see ahead.pxd */
+    LANES_AHEAD = 1024, /* a turn asks for what it needs so many numbers later: see ahead.pxd */
     LANES_AHEAD_NARROW = 3072, /* where bfloat16 is all that is read */
 };
 
