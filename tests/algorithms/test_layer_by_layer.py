@@ -187,11 +187,12 @@ def test_several_replicas_learn_with_adagrad_and_bfloat16():
 
 
 class Overflowing(Digits):
-    """Digits whose lower layer has an infinite gradient from some step on, though the loss is finite."""
+    """Digits whose lower layer has an infinite gradient from some step on, or a `large` one, though the loss is finite."""
 
-    def __init__(self, after: int):
+    def __init__(self, after: int, large: float = np.inf):
         super().__init__()
         self._after = after
+        self._large = large
 
     def model(self):
         model, steps = super().model(), 0
@@ -202,17 +203,18 @@ class Overflowing(Digits):
             steps += 1
             backward(parameters, x, y, dy, gradient, *rest)
             if steps > self._after:
-                gradient["dense0.w"][-1, -1] = np.inf
+                gradient["dense0.w"][-1, -1] = self._large
 
         model.layers[0].backward = overflow
         model.layers[0].bounded = lambda *arrays: False
         return model
 
 
-def test_no_number_that_is_not_finite_is_pushed_with_others_that_have_accrued():
-    """The fourth push would be of steps 7 and 8."""
+@pytest.mark.parametrize("model", [Overflowing(7), Overflowing(6, 2e38)], ids=["infinite", "finite"])
+def test_no_number_that_is_not_finite_is_pushed_with_others_that_have_accrued(model):
+    """The fourth push would be of steps 7 and 8; in the second case their gradients are finite, but not their sum."""
     log, settings = io.StringIO(), Downpour(n_push=2)
-    outcomes, _, _ = train_in_simulator(Overflowing(7), RULE, ranks=2, settings=settings, flops=1e8, log=log)
+    outcomes, _, _ = train_in_simulator(model, RULE, ranks=2, settings=settings, flops=1e8, log=log)
     assert outcomes[0].failed and "step 8 of replica 0" in str(outcomes[0].fault)
     assert np.isfinite(outcomes[0].parameters.flat).all()
     tags = [int(words[4]) for words in map(str.split, log.getvalue().splitlines()) if words[2:3] == ["send"]]

@@ -75,6 +75,14 @@ def test_a_few_filters_at_a_time_are_widened():
     assert local_bfloat16_scratch(8, 10, 10, 3) * 4 <= 2**17
 
 
+@pytest.mark.parametrize("channels, maps", [(0, 2), (2, 0)])
+def test_no_channels_or_no_maps(channels, maps):
+    layer = Layer(Size(5, 5, channels, 3, maps, 3, 3, 1))
+    assert layer.scratch.size > 0
+    local_bfloat16_forward(layer.w, layer.b, layer.x, layer.stride, 0, layer.y, layer.scratch)
+    local_bfloat16_backward_to_inputs(layer.w, layer.dy, layer.stride, layer.dx, layer.scratch)
+
+
 @pytest.mark.parametrize("name", ["w", "b", "x", "y", "scratch"])
 def test_wrong_shapes_are_refused_forwards(name):
     layer = Layer(SIZES[4])

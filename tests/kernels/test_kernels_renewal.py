@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distbelief.kernels import copy_past, renew
+from distbelief.kernels import adagrad, copy_past, narrow_carrying, renew
 
 # Around a line of the cache, and around the block that goes past it.
 sizes = pytest.mark.parametrize("size", [0, 1, 15, 16, 63, 64, 1023, 1024, 1025, 5000])
@@ -52,6 +52,24 @@ def test_a_copy_past_the_caches(size, offset):
     copy_past(values, out)
     np.testing.assert_array_equal(out, values)
     assert (whole[:offset] == 7).all() and (whole[offset + size :] == 7).all()
+
+
+def unaligned(size, dtype):
+    """Zeros that begin between two places where a number of theirs would."""
+    return np.zeros((size + 1) * np.dtype(dtype).itemsize, np.uint8)[1:][: size * np.dtype(dtype).itemsize].view(dtype)
+
+
+def test_arrays_that_are_not_aligned_to_their_numbers():
+    values = np.random.default_rng(0).standard_normal(200).astype(np.float32)
+    out, rounded, aligned = unaligned(200, np.float32), unaligned(200, np.uint16), np.zeros(200, np.uint16)
+    renew(values, out, None, 0.0, True)
+    np.testing.assert_array_equal(out, values)
+    for there in (rounded, aligned):
+        narrow_carrying(values, np.zeros(200, np.uint16), there)
+    np.testing.assert_array_equal(rounded, aligned)
+    for there in (rounded, aligned):
+        adagrad(values.copy(), values, np.ones(200, np.float32), 0.1, there)
+    np.testing.assert_array_equal(rounded, aligned)
 
 
 def test_wrong_sizes_and_types_are_refused():

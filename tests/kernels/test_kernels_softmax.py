@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from distbelief.kernels import softmax_cross_entropy, softmax_score
+from distbelief.kernels import softmax_band, softmax_band_score, softmax_cross_entropy, softmax_score
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 sizes = pytest.mark.parametrize(("classes", "n"), [(1, 1), (2, 1), (10, 7), (17, 13), (3, 64), (5, 1100)])
@@ -137,6 +137,17 @@ def test_a_column_with_nan_counts_as_wrong_whatever_its_label(dtype, row):
     for label in range(3):
         loss, right = softmax_score(z, np.array([0, label]))
         assert np.isnan(loss) and right == 1
+
+
+@dtypes
+def test_a_band_whose_scores_are_all_minus_infinity_adds_nothing(dtype):
+    z, labels = np.full((2, 3), -np.inf, dtype), np.array([0, 1, 5])
+    dz, sums, score = np.full((2, 3), np.nan, dtype), np.empty((3, 3)), np.empty((4, 3))
+    softmax_band(z, labels, 0, dz, sums)
+    softmax_band_score(z, labels, 0, score)
+    np.testing.assert_array_equal(dz, 0)
+    np.testing.assert_array_equal(sums, [[-np.inf] * 3, [0] * 3, [-np.inf, -np.inf, 0]])
+    np.testing.assert_array_equal(score[:3], sums)
 
 
 @dtypes

@@ -83,6 +83,8 @@ def test_where_squares_overflow_a_parameter_stays_put(size, dtype):
     adagrad(parameters, np.full(size, large, dtype), squares, 0.1)
     assert np.isinf(squares).all()
     np.testing.assert_array_equal(parameters, 1)
+    adagrad(parameters, np.full(size, 0.6 * np.finfo(dtype).max, dtype), squares, 2.0)  # so would rate gradient
+    np.testing.assert_array_equal(parameters, 1)
 
 
 @dtypes
@@ -160,6 +162,17 @@ def test_a_stray_number_is_seen_wherever_it_stands(stray, size, dtype):
         assert accrue(np.zeros(size, dtype), np.zeros(size, dtype), gradient, 0.1) is False
         assert add(np.zeros(size, dtype), gradient) is False
         assert all_finite(gradient) is False
+
+
+@dtypes
+@pytest.mark.parametrize("size", [1, 37])
+def test_a_sum_that_overflows_is_seen_wherever_it_stands(size, dtype):
+    most = np.finfo(dtype).max
+    for place in range(size):
+        gradient = np.ones(size, dtype)
+        gradient[place] = 0.75 * most
+        assert accrue(np.zeros(size, dtype), gradient.copy(), gradient, 0.1) is False
+        assert add(gradient.copy(), gradient) is False
 
 
 @dtypes

@@ -37,7 +37,7 @@ def backward(layer, scale_x, scale_dy, n=4, dtype=np.float32, stray=None):
 @pytest.mark.parametrize("activation", ["linear", "sigmoid", "tanh", "relu"])
 def test_what_is_small_is_known_to_be_finite(kind, activation):
     assert backward(LAYERS[kind](activation), 1.0, 1.0) == (True, True)
-    assert backward(LAYERS[kind](activation), 1e18, 1e18) == (True, True)
+    assert backward(LAYERS[kind](activation), 1e15, 1e15) == (True, True)
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")

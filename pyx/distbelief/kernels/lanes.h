@@ -31,6 +31,9 @@ typedef uint32_t lanes_mask; /* which numbers of a turn there are */
 
 LANES_INLINE lanes_mask lanes_first(ptrdiff_t numbers) { return ((lanes_mask)1 << numbers) - 1; }
 
+/* Whether numbers of `width` bytes lie at multiples of it: else none of them begins a line. */
+LANES_INLINE int lanes_aligned(const void *place, size_t width) { return (uintptr_t)place % width == 0; }
+
 /* Of `size` numbers of `width` bytes, those before the first that lies at a multiple of 64 bytes. */
 LANES_INLINE ptrdiff_t lanes_head(const void *place, size_t width, ptrdiff_t size) {
     ptrdiff_t head = (ptrdiff_t)(-(uintptr_t)place % 64 / width);
@@ -98,7 +101,7 @@ LANES_INLINE void lanes_adagrad_turn(float *parameters, const void *gradient, in
         __m512 s = _mm512_fmadd_ps(x, x, lanes_load(squares + k, half));
         _mm512_mask_storeu_ps(squares + k, half, s);
         s = lanes_inverse_root(_mm512_max_ps(s, _mm512_set1_ps(floor)));
-        s = _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(rate), x), s);
+        s = _mm512_mul_ps(_mm512_set1_ps(rate), _mm512_mul_ps(x, s)); /* the inner product is at most 1 */
         updated[r] = _mm512_sub_ps(lanes_load(parameters + k, half), s);
         _mm512_mask_storeu_ps(parameters + k, half, updated[r]);
     }
@@ -124,6 +127,8 @@ static inline int lanes_adagrad(float *parameters, const void *gradient, int nar
     if (shadow)
         return 0;
 #endif
+    if (shadow && !lanes_aligned(shadow, sizeof(*shadow)))
+        return 0;
     /* Loops of their own, as no case is to pay for another. */
     if (narrow && shadow)
         lanes_adagrad_as(parameters, gradient, 1, squares, rate, floor, shadow, size);
@@ -169,6 +174,8 @@ LANES_INLINE void lanes_renew_as(const void *values, int narrow, const float *gr
    is written past the caches. */
 static inline int lanes_renew(const void *values, int narrow, const float *gradient, float rate, float *out,
                               ptrdiff_t size) {
+    if (!lanes_aligned(out, sizeof(*out)))
+        return 0;
     if (narrow && gradient)
         lanes_renew_as(values, 1, gradient, rate, out, size);
     else if (narrow)
@@ -213,6 +220,8 @@ LANES_INLINE void lanes_carry_turn(const float *values, unsigned short *carry, f
 /* See bfloat16.narrow_carrying. `out` is written past the caches. */
 static inline int lanes_carry(const float *values, unsigned short *carry, float largest, ptrdiff_t size,
                               unsigned short *out) {
+    if (!lanes_aligned(out, sizeof(*out)))
+        return 0;
 #define CARRY_TURN(i, mask) lanes_carry_turn(values, carry, largest, out, i, mask)
     LANES_TURNS(lanes_head(out, sizeof(*out), size), size, CARRY_TURN);
 #undef CARRY_TURN

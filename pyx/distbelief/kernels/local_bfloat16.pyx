@@ -30,7 +30,10 @@ cdef inline Py_ssize_t _maps_at_once(Py_ssize_t maps, Py_ssize_t size) noexcept 
 
 cdef inline Py_ssize_t _panel(Py_ssize_t maps, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t channels) noexcept nogil:
     """Elements of scratch for each thread: whole lines of the cache."""
-    cdef Py_ssize_t forward = _maps_at_once(maps, kh * kw * channels) * kh * kw * channels
+    cdef Py_ssize_t forward, size = kh * kw * channels
+    if not (maps and size):
+        return 16  # there is nothing to widen
+    forward = _maps_at_once(maps, size) * size
     return (max(forward, together_for(maps) * maps * kw * channels) + 15) // 16 * 16
 
 

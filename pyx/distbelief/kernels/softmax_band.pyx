@@ -10,6 +10,11 @@ from distbelief.kernels.exponential cimport exponential
 from distbelief.kernels.real cimport real
 
 
+cdef inline double _finite(double peak) noexcept nogil:
+    """What is taken off before the exponentials: scores that are all -infinity have none, and make zeros."""
+    return peak if peak != -INFINITY else 0
+
+
 def softmax_band(const real[:, ::1] z_kn, const long long[::1] labels_n, Py_ssize_t first, real[:, ::1] dz_kn,
                  double[:, ::1] sums_3n):
     """Writes to `sums_3n` each column's largest score, the sum of exp(z - largest), and the score of the label.
@@ -37,7 +42,7 @@ def softmax_band(const real[:, ::1] z_kn, const long long[::1] labels_n, Py_ssiz
         for k in range(band):
             z, d = &z_kn[k, 0], &dz_kn[k, 0]
             for j in range(n):
-                d[j] = exponential[real](<real>(z[j] - peak[j]))
+                d[j] = exponential[real](<real>(z[j] - _finite(peak[j])))
                 total[j] += d[j]
         for j in range(n):
             k = labels_n[j] - first
@@ -63,7 +68,7 @@ def softmax_band_gradient(const long long[::1] labels_n, Py_ssize_t first, doubl
 
 def softmax_band_score(const real[:, ::1] z_kn, const long long[::1] labels_n, Py_ssize_t first,
                        double[:, ::1] sums_4n):
-    """Like softmax_band, without a gradient; the fourth number is the class of the largest score, the lowest of several."""
+    """Like softmax_band, without a gradient; the fourth number is the class of the largest score, or the first such."""
     cdef Py_ssize_t band = z_kn.shape[0], n = z_kn.shape[1], k, j, best
     cdef double total, peak
     assert labels_n.shape[0] == n and sums_4n.shape[0] == 4 and sums_4n.shape[1] == n
@@ -75,7 +80,7 @@ def softmax_band_score(const real[:, ::1] z_kn, const long long[::1] labels_n, P
                     best = k
             peak, total = z_kn[best, j] if band else -INFINITY, 0
             for k in range(band):
-                total += exp(z_kn[k, j] - peak)
+                total += exp(z_kn[k, j] - _finite(peak))
             k = labels_n[j] - first
             sums_4n[0, j], sums_4n[1, j] = peak, total
             sums_4n[2, j] = z_kn[k, j] if 0 <= k < band else 0

@@ -101,7 +101,7 @@ cdef inline void _adagrad(real *parameters, const wire *gradient, real *squares,
             s = squares[i] + x * x
             squares[i] = s
             s = s if s > floor else floor
-            parameters[i] -= rate * x / _root(s)
+            parameters[i] -= rate * (x / _root(s))  # the quotient is at most 1, whatever x
         start = stop
     if shadow != NULL:
         _shade[real](parameters, shadow, size)
@@ -184,7 +184,7 @@ def compensate(const wire[::1] gradient, const real[::1] parameters, const real[
 def accrue(real[::1] parameters, real[::1] accrued, const real[::1] gradient, double rate):
     """A replica's local step: accrued += gradient and parameters -= rate gradient, in one pass.
 
-    Returns whether every number of the gradient is finite: a replica never pushes one that is not.
+    Returns whether every sum is finite, as none is where the gradient is not: a replica never pushes what is not.
     """
     assert gradient.shape[0] == parameters.shape[0] and accrued.shape[0] == parameters.shape[0]
     if gradient.shape[0] == 0:
@@ -193,7 +193,7 @@ def accrue(real[::1] parameters, real[::1] accrued, const real[::1] gradient, do
 
 
 def add(real[::1] accrued, const real[::1] gradient):
-    """accrued += gradient: the same without a step. Returns whether every number of the gradient is finite."""
+    """accrued += gradient: the same without a step. Returns whether every sum is finite."""
     assert gradient.shape[0] == accrued.shape[0]
     if gradient.shape[0] == 0:
         return True
@@ -214,14 +214,15 @@ cdef int _accrue_all(real *parameters, real *accrued, const real *gradient, real
 cdef inline int _accrue(real *parameters, real *accrued, const real *gradient, real rate,
                         Py_ssize_t size) noexcept nogil:
     cdef Py_ssize_t i
-    cdef real g
+    cdef real g, sum
     cdef int stray = 0
     for i in range(size):
         g = gradient[i]
-        accrued[i] += g
+        sum = accrued[i] + g
+        accrued[i] = sum
         if parameters != NULL:
             parameters[i] -= rate * g
-        stray |= g - g != 0  # NaN, if g is a NaN or infinite
+        stray |= sum - sum != 0  # NaN, if the sum is a NaN or infinite, as it is if g is
     return stray
 
 

@@ -55,7 +55,8 @@ class Accrual(NamedTuple):
 def accrue_and_step(parameters: np.ndarray, accrued: np.ndarray, gradient: np.ndarray, rate: float) -> bool:
     """accrued += gradient and, unless the rate is 0, parameters -= rate gradient. Local.
 
-    Returns whether every number of the gradient is finite. Shapes [size]; parameters may be held in bfloat16 (uint16).
+    Returns whether every sum is finite, as none is where the gradient is not. Shapes [size]; parameters may be held in
+    bfloat16 (uint16).
     """
     if not rate:
         return add(accrued, gradient)
