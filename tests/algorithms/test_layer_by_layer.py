@@ -187,7 +187,7 @@ def test_several_replicas_learn_with_adagrad_and_bfloat16():
 
 
 class Overflowing(Digits):
-    """Digits whose lower layer has an infinite gradient from some step on, or a `large` one, though the loss is finite."""
+    """Digits whose lower layer has an infinite gradient from some step on, or a `large` one; the loss is finite."""
 
     def __init__(self, after: int, large: float = np.inf):
         super().__init__()
