@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mpi import launcher, small_problem
 from mpi.refusals import require_refusal, run_command
@@ -82,6 +83,37 @@ def test_evaluate_without_test_examples(problem, trained, tmp_path):
     accuracy = run.result["held_out_accuracy"]
     said = command("evaluate", run.folder, cwd=tmp_path).require_success().stdout
     assert said.startswith(f"held out accuracy {accuracy:.4f}")
+
+
+def test_evaluate_without_an_accuracy(tmp_path):
+    """Targets instead of classes."""
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", random.standard_normal((60, 3)).astype(np.float32))
+    np.save(tmp_path / "y.npy", random.standard_normal((60, 1)).astype(np.float32))
+    (tmp_path / "c.toml").write_text("""
+        [run]
+        folder = "run"
+        [data]
+        train = { inputs = "x.npy", labels = "y.npy" }
+        held_out = 20
+        [network]
+        inputs = 3
+        layers = [{ kind = "dense", outputs = 1 }]
+        loss = "squared"
+        [rule]
+        kind = "fixed"
+        rate = 0.01
+        [stop]
+        epochs = 1
+        """)
+    command("train", "c.toml", cwd=tmp_path).require_success()
+    said = command("evaluate", "run", cwd=tmp_path).require_success().stdout
+    assert said == f"held out (loss {Run(tmp_path / 'run').result['held_out_loss']:.4f})\n"
+
+
+def test_evaluate_the_run_of_a_script(tmp_path):
+    (tmp_path / "settings.toml").write_text("")
+    require_refusal(command("evaluate", tmp_path), "the run of a script's own model, which has to try its parameters")
 
 
 @pytest.fixture

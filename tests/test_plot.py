@@ -256,6 +256,21 @@ def test_broken_metrics(tmp_path, line, reason):
     assert said.startswith(f"{folder / 'metrics.jsonl'}: line 3") and reason in said
 
 
+def test_a_line_that_was_never_written_to_its_end(tmp_path):
+    """Of a job that was killed."""
+    folder = Path(write_run(tmp_path / "run", serial(3)))
+    with open(folder / "metrics.jsonl", "a") as metrics:
+        metrics.write('{"time": 1.5, "exam')
+    assert len(read(folder)) == 3
+
+
+def test_pictures_of_other_runs_do_not_stay(tmp_path):
+    to = str(tmp_path / "pictures")
+    for records, expected in ((with_histograms(2), True), (serial(), False)):
+        plot([write_run(tmp_path / f"run{expected}", records)], to)
+        assert (tmp_path / "pictures" / "staleness.png").exists() is expected
+
+
 def test_metrics_that_are_no_text(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b"\xff\xfe")
     assert "metrics.jsonl: cannot be read" in refusal(tmp_path)

@@ -1,6 +1,7 @@
 """A run's folder: what it holds, when, and which folders are refused."""
 
 import json
+import math
 import os
 
 import numpy as np
@@ -77,6 +78,16 @@ def test_every_evaluation_is_a_line_of_metrics(tmp_path):
     assert first["examples"] == 0 and first["train_loss"] is None and first["staleness"] == []
     assert second["accuracy"] == 0.8125 and second["staleness"] == [0.5, 1.5] and second["bytes_pushed"] == 99
     assert set(first) == set(second) == set(Evaluation.__dataclass_fields__)
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    """JSON knows neither NaN nor infinity; a line search may meet both."""
+    folder = RunFolder(tmp_path)
+    folder.begin(CONFIG)
+    folder.record(an_evaluation(loss=math.nan, train_loss=math.inf, staleness=[math.nan, 1.0]))
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    told = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert told["loss"] is None and told["train_loss"] is None and told["staleness"] == [None, 1.0]
 
 
 def test_end_leaves_parameters_and_the_result(tmp_path):

@@ -38,6 +38,7 @@ __all__ = [
     "Model",
     "Momentum",
     "Outcome",
+    "Sandblaster",
     "Server",
     "Stop",
     "UserError",

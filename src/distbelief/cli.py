@@ -68,7 +68,8 @@ def _evaluate(arguments) -> int:
     from distbelief.launch.evaluation import evaluate
 
     which, loss, accuracy = evaluate(arguments.folder)
-    print(f"{which} accuracy {accuracy:.4f}  (loss {loss:.4f})")
+    accurate = "" if accuracy is None else f"accuracy {accuracy:.4f}  "
+    print(f"{which} {accurate}(loss {loss:.4f})")
     return 0
 
 

@@ -6,6 +6,7 @@ staleness.png        for each shard, a histogram of the staleness of its updates
 mean_staleness.png   the mean staleness of each shard against time, of runs that have no histograms
 """
 
+import contextlib
 import json
 import math
 import os
@@ -34,6 +35,7 @@ STYLE = {
     "savefig.dpi": 150,
 }
 PANELS_ACROSS = 4
+PICTURES = ["learning.png", "throughput.png", "staleness.png", "mean_staleness.png"]
 
 
 class Record(msgspec.Struct):
@@ -70,13 +72,18 @@ class Run:
 def plot(folders: list[str], to: str) -> list[Path]:
     """Draw the runs in `folders` into the folder `to`; returns the files that were written. Local.
 
-    A picture that no run has anything for is left out. Raises UserError if a folder holds no run, or its metrics are
-    broken, if `to` cannot be written to, or if matplotlib is missing.
+    A picture that no run has anything for is left out, and what other runs have left of it goes. Raises UserError if a
+    folder holds no run, or its metrics are broken, if `to` cannot be written to, or if matplotlib is missing.
     """
     paths = list(dict.fromkeys(Path(folder).resolve() for folder in folders))
     runs = [Run(name, read(path)) for name, path in zip(names(paths), paths, strict=True)]
     with _matplotlib().rc_context(STYLE):
-        return [_write(figure, Path(to) / name) for name, figure in figures(runs).items()]
+        drawn = figures(runs)
+        for name in PICTURES:
+            if name not in drawn:  # what lies there is of other runs
+                with contextlib.suppress(OSError):
+                    (Path(to) / name).unlink()
+        return [_write(figure, Path(to) / name) for name, figure in drawn.items()]
 
 
 def figures(runs: list[Run]) -> dict:
@@ -98,13 +105,15 @@ def read(folder: Path) -> list[Record]:
         raise UserError(f"{folder}: not a run's folder, it has no {METRICS}")
     records = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
         try:
             records.append(msgspec.convert(json.loads(line), Record))
         except json.JSONDecodeError as error:
+            if not line.endswith("\n"):  # the last one, of a job that was killed while it wrote
+                break
             raise UserError(f"{path}: line {number} is not JSON: {error.msg}") from error
         except msgspec.ValidationError as error:
             raise UserError(f"{path}: line {number} is not the record of an evaluation: {error}") from error

@@ -37,7 +37,7 @@ class RunFolder:
         if held and not overwrite:
             raise UserError(
                 f"run.folder: {self.path} already holds a run ({', '.join(held)}); "
-                "name another folder or set run.overwrite=true"
+                "name another folder or set run.overwrite=true (in a script overwrite=True)"
             )
         existing = next(p for p in (self.path, *self.path.parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
@@ -63,7 +63,7 @@ class RunFolder:
         """Write the parameters, unless a keeper has, and, last of all, result.json: a run that has one is complete."""
         if outcome.parameters is not None:
             checkpoint.save(self.path / PARAMETERS, outcome.parameters)
-        self._write(RESULT, json.dumps(result, indent=2) + "\n")
+        self._write(RESULT, json.dumps(_json(result), indent=2, allow_nan=False) + "\n")
 
     def keeper(self, layout: Layout, dtype: np.dtype) -> checkpoint.Writer:
         """Writes the parameters piece by piece (algorithms.keeper.Keeper)."""
@@ -71,12 +71,21 @@ class RunFolder:
 
     def _append(self, name: str, record) -> None:
         with open(self.path / name, "a", encoding="utf-8") as lines:
-            lines.write(json.dumps(dataclasses.asdict(record)) + "\n")
+            lines.write(json.dumps(_json(dataclasses.asdict(record)), allow_nan=False) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         partial = self.path / f".{name}.partial"
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, self.path / name)
+
+
+def _json(value):
+    """The same with None for each NaN and infinity, of which JSON knows nothing."""
+    if isinstance(value, dict):
+        return {name: _json(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_json(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Reporter:

@@ -106,19 +106,20 @@ def test_more_replicas_than_training_examples():
     [
         (None.__class__, "data: a type, expected a tuple of arrays, or a length and an index"),
         (iter([1]), "data: a list_iterator, expected"),
+        ([np.zeros(3), np.zeros(3)], "data: a list, expected a tuple of arrays"),
         (np.zeros((0, 3)), "data: no examples, expected at least one"),
         ((), "data: no arrays, expected at least one"),
         ((np.zeros(3), np.float64(1)), r"data: arrays of shapes \(3,\), \(\), expected as many rows in each"),
         ((np.zeros((3, 2)), np.zeros(4)), r"data: arrays of shapes \(3, 2\), \(4,\), expected as many rows"),
     ],
-    ids=["type", "iterator", "no examples", "no arrays", "no rows", "other lengths"],
+    ids=["type", "iterator", "list", "no examples", "no arrays", "no rows", "other lengths"],
 )
 def test_no_data(data, said):
     with pytest.raises(UserError, match=f"^{said}"):
         UserProblem(Anything(), data)
 
 
-UNUSABLE = {"list": [1, 2, 3], "dict": {"x": 1, "y": 2}, "coo": (scipy.sparse.coo_matrix(np.ones((9, 2))),)}
+UNUSABLE = {"dict": {"x": 1, "y": 2}, "coo": (scipy.sparse.coo_matrix(np.ones((9, 2))),)}
 
 
 @pytest.mark.parametrize("data", UNUSABLE.values(), ids=UNUSABLE)

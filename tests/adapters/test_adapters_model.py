@@ -66,8 +66,21 @@ class Attributes:
         return np.float32(0.5)
 
 
+class Least:
+    """A model that begins with zeros."""
+
+    tensors = {"w": (3,)}
+    gradient = Attributes.gradient
+
+
 def test_whatever_has_the_attributes_is_a_model():
     try_model(Attributes())
+    try_model(Least())
+    adapted = Adapted(Least())
+    parameters = Arena(adapted.layout, np.float32)
+    parameters.flat[:] = np.nan
+    adapted.initialise(parameters, 1)
+    assert not parameters.flat.any()
 
 
 @pytest.mark.parametrize(
@@ -205,7 +218,7 @@ def test_an_initialisation_that_is_not_finite():
     [
         ((1.0, 6), "6 of 5 examples are right, expected 0 to 5, or None"),
         ((np.nan, None), "the loss is nan on held-out examples"),
-        (1.0, "TypeError: cannot unpack"),
+        (1.0, "1.0, expected two: the sum of the losses, and how many are right, or None"),
     ],
     ids=str,
 )

@@ -110,6 +110,33 @@ def test_the_seed_names_the_beginning_and_nothing_else_changes():
 
 
 @needs_torch
+def test_what_does_not_travel_is_made_under_the_seed_too():
+    def frozen() -> nn.Module:
+        module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+        module[0].requires_grad_(False)
+        module.register_buffer("anchor", module[1].weight.detach().clone())
+        return module
+
+    data = (np.ones((40, 3), np.float32), np.zeros(40, np.int64))
+    for seed in (0, 7):
+        model = TorchModel(frozen, nn.functional.cross_entropy)
+        outcome = train(model, data, rule=FixedRate(rate=1e-30), stop=Stop(epochs=1), seed=seed, listener=Silent())
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            expected = frozen()
+        found = model.with_parameters(outcome.parameters)
+        for name, values in expected.state_dict().items():
+            torch.testing.assert_close(found.state_dict()[name], values, rtol=0, atol=0, msg=name)
+
+
+@needs_torch
+def test_a_loss_for_each_example_is_refused(batch):
+    model = TorchModel(convolutional, nn.CrossEntropyLoss(reduction="none"))
+    with pytest.raises(UserError, match=r"^loss: a tensor of shape \(\d+,\), expected one number"):
+        try_out(UserProblem(model, batch, held_out=4), 0, 1)
+
+
+@needs_torch
 def test_a_module_of_ones_own_is_the_beginning_and_stays_as_it_is(batch):
     module = convolutional()
     before = [parameter.detach().numpy().copy() for parameter in module.parameters()]
@@ -139,7 +166,10 @@ def test_dropout_is_for_training_only(batch):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: nn.Sequential(nn.Linear(36, 4), nn.BatchNorm1d(4)), "module: 1 collects running statistics"),
+        (
+            lambda: nn.Sequential(nn.Linear(36, 4), nn.BatchNorm1d(4)),
+            r"module: 1 \(BatchNorm1d\) collects running statistics",
+        ),
         (lambda: nn.Linear(36, 4).bfloat16(), "module: parameter weight is bfloat16 on cpu, expected float32 or"),
         (lambda: nn.Linear(36, 4, device="meta"), "module: parameter weight is float32 on meta"),
         (lambda: nn.Sequential(nn.Linear(36, 4), nn.Linear(4, 4).double()), "parameters of both float32 and float64"),

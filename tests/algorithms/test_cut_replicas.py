@@ -8,6 +8,7 @@ import pytest
 from algorithms.digits import Digits, train_in_simulator, train_serially
 
 from distbelief.algorithms.roles import Roles
+from distbelief.algorithms.scoring import score
 from distbelief.algorithms.settings import Downpour, Evaluate, Stop
 from distbelief.comm.endpoint import DeadlineExpired
 from distbelief.nn import Convolution, Dense, LocallyConnected, Network, Pool
@@ -83,6 +84,28 @@ def test_one_replica_computes_what_serial_sgd_does(
         assert found.loss == pytest.approx(true.loss, rel=1e-12) and found.accuracy == true.accuracy
         assert (found.examples, found.step) == (true.examples, true.step)
     assert outcomes[0].test_score == (last.loss, last.accuracy)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("fetch_wire", ["native", "bfloat16"])
+def test_evaluations_try_what_the_shards_hold(fetch_wire, dtype):
+    """Not what the replica has of it, rounded on the wire and with steps of its own that it has not pushed yet."""
+    problem = CutDigits(batch=48, dtype=dtype)
+    _, told = train_serially(problem, RULE)
+    outcomes, heard, _ = train(
+        problem,
+        settings=Downpour(n_fetch=40, n_push=40),
+        server=Server(fetch_wire=fetch_wire),
+        evaluate=Evaluate(every_examples=500),
+        stop=Stop(epochs=3),
+    )
+    before = [evaluation.loss for evaluation in heard.evaluations if evaluation.updates == [0, 0]]
+    assert len(before) > 1  # the replica has taken steps meanwhile
+    close = 1e-6 if dtype == "float32" else 1e-4  # sums of products that were rounded, in another order
+    np.testing.assert_allclose(before, told.evaluations[0].loss, rtol=close)
+    loss, accuracy = score(problem.model(), outcomes[0].parameters, problem.test())
+    assert outcomes[0].test_score == (pytest.approx(loss, rel=close), accuracy)
+    assert heard.evaluations[-1].loss < 0.8 * before[0]
 
 
 @pytest.mark.parametrize(

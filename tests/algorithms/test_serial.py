@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from algorithms.digits import Digits, train_serially
+from algorithms.digits import Digits, Heard, train_serially
 
 from distbelief.algorithms.serial import train
 from distbelief.algorithms.settings import Evaluate, Stop
@@ -65,6 +65,21 @@ def test_it_evaluates_at_the_beginning_the_marks_and_the_end():
     assert outcome.evaluation == heard.evaluations[-1]
     assert heard.evaluations[0].train_loss is None
     assert heard.evaluations[-1].loss < 0.7 * heard.evaluations[0].loss
+
+
+def test_the_time_of_an_evaluation_is_that_of_its_parameters():
+    """Nor is the evaluation part of it: the clock is looked at before."""
+    ticks = itertools.count()
+
+    class Slow(Digits):
+        def held_out(self):
+            for _ in range(1000):
+                next(ticks)
+            return super().held_out()
+
+    heard = Heard()
+    train(Slow(), FixedRate(rate=0.1), Stop(epochs=1), Evaluate(), heard, clock=lambda: float(next(ticks)))
+    assert heard.evaluations[0].time < 10 and heard.evaluations[-1].time < 1500
 
 
 def test_it_stops_after_seconds():

@@ -117,7 +117,10 @@ class UserProblem:
         return len(self._rows)
 
     def model(self) -> Adapted:
-        return Adapted(self._make())
+        model = self._make()
+        if hasattr(model, "begin_from"):
+            model.begin_from(self.seed)
+        return Adapted(model)
 
     def batches(self, replica: int, replicas: int) -> Part:
         """The minibatches of one replica's part; raises UserError if the part is empty."""
@@ -166,7 +169,7 @@ def _maker(model: Any) -> Callable[[], Any]:
 def _data(data: Any, name: str) -> Data:
     if isinstance(data, tuple):
         data = ArrayData(*data)
-    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+    if isinstance(data, list) or not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
         raise UserError(f"{name}: a {type(data).__name__}, expected a tuple of arrays, or a length and an index")
     if len(data) == 0:
         raise UserError(f"{name}: no examples, expected at least one")

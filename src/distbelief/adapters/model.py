@@ -79,7 +79,10 @@ class Adapted:
             self.gradient = self._gradient_by_layers
 
     def initialise(self, parameters: Arena, seed: int) -> None:
-        self.model.initialise(parameters, seed)
+        if hasattr(self.model, "initialise"):
+            self.model.initialise(parameters, seed)
+        else:
+            parameters.flat[:] = 0
 
     def gradient(self, parameters: Arena, batch: Minibatch, gradient: Arena) -> float:
         """Raises UserError if what the model gives does not fit what it has declared; its own exceptions pass."""
@@ -107,9 +110,14 @@ class Adapted:
         if hasattr(self.model, "score"):
             what = f"{self.name}.score"
             try:
-                loss, right = self.model.score(parameters, batch.content)
+                scored = self.model.score(parameters, batch.content)
             except Misfit as error:
                 raise blame(what, error, self.layout) from error
+            if not isinstance(scored, tuple) or len(scored) != 2:
+                raise UserError(
+                    f"{what}: {scored!r:.80}, expected two: the sum of the losses, and how many are right, or None"
+                )
+            loss, right = scored
             loss = number(loss, what, "the sum of the losses, one number")
             return loss, None if right is None else number(right, what, "how many examples are right, one number")
         if self._unused is None:

@@ -68,6 +68,7 @@ class TorchModel(Model):
         self._loss = loss
         self._right = right
         self._installed: Arena | None = None
+        self._seed = 0
         self._module, self._parameters = self._made_anew()
         self._check()
         self.tensors = {name: tuple(p.shape) for name, p in self._parameters.items()}
@@ -90,6 +91,21 @@ class TorchModel(Model):
         with self._aside():
             self._install(parameters)
             return copy.deepcopy(self._module).eval()
+
+    def begin_from(self, seed: int) -> None:
+        """Let frozen parameters and buffers be what the function makes under `seed`, as `initialise` does with others.
+
+        `train` does so with its own; whoever makes another model for `with_parameters` has to. Local.
+        """
+        if seed == self._seed:
+            return
+        self._seed, self._second = seed, None
+        made, _ = self._made_anew()
+        frozen = [(name, p) for name, p in made.named_parameters() if not p.requires_grad]
+        held = dict(self._module.named_parameters()) | dict(self._module.named_buffers())
+        with self._torch.no_grad():
+            for name, values in [*frozen, *made.named_buffers()]:
+                held[name].copy_(values)
 
     def initialise(self, parameters: Arena, seed: int) -> None:
         """What the module's own initialisation makes of the seed."""
@@ -115,6 +131,8 @@ class TorchModel(Model):
         self._module.train()
         outputs, target = self._forward(batch)
         loss = self._loss(outputs, target)
+        if loss.numel() != 1:
+            raise UserError(f"loss: a tensor of shape {tuple(loss.shape)}, expected one number, the mean of the batch")
         value = loss.item()
         self._begin(gradient, produced if math.isfinite(value) and not self._whole else None)
         try:
@@ -181,7 +199,7 @@ class TorchModel(Model):
 
     def _made_anew(self) -> tuple[torch.nn.Module, dict[str, torch.nn.Parameter]]:
         """A module, and those of its parameters that are trained."""
-        with self._seeded(0):  # frozen parameters and buffers, which do not travel, become the same on every rank
+        with self._seeded(self._seed):  # frozen parameters and buffers do not travel, and are the same on every rank
             module = self._make()
         if not isinstance(module, self._torch.nn.Module):
             raise UserError(f"module: a {type(module).__name__}, expected a torch.nn.Module")
@@ -215,8 +233,8 @@ class TorchModel(Model):
         for name, part in self._module.named_modules():
             if getattr(part, "track_running_stats", False):
                 raise UserError(
-                    f"module: {name or type(part).__name__} collects running statistics, which ranks do not share; "
-                    "expected a layer without, such as GroupNorm, or track_running_stats=False"
+                    f"module: {name or 'it'} ({type(part).__name__}) collects running statistics, which ranks do not "
+                    "share; expected a layer without, such as GroupNorm, or track_running_stats=False"
                 )
 
     @contextlib.contextmanager

@@ -111,6 +111,10 @@ def train(
             intervals,
             exposed,
         )
+        masters = None
+        if cut is not None and place.replica == 0:  # whose evaluations try the parameters themselves, whatever the wire
+            reading = (here, window, placement, roles.shards, whole.dtype, timeout, server)
+            masters = Client(*reading, clients=clients, intervals=intervals)
         Replica(
             here,
             client,
@@ -124,6 +128,7 @@ def train(
             (evaluate.every_examples or math.inf) / (4 * len(roles.replicas)),
             timeout,
             server.staleness.steps if isinstance(server.staleness, Bounded) else None,
+            masters,
         ).run()
     else:
         serve(endpoint, parts if coordinator is not None else [*parts, orders])

@@ -76,6 +76,12 @@ class LocalCopy:
         self.start_fetching()
         self._settle()
 
+    def show(self, masters: Client) -> None:
+        """Let `parameters` be the shards' own, by a client that only reads, to be tried: without the steps that shards have
+        not had yet. `refresh` brings these back."""
+        self._settle()
+        masters.install(masters.fetch(), self.parameters.flat)
+
     def step(self, batch: Batch, wait: bool, clock: int | None, fetched_next: bool = False) -> float:
         """accrued += gradient of `batch`, parameters -= rate gradient; returns the loss.
 

@@ -51,14 +51,16 @@ class Replica:
         report_examples: float,
         timeout: float,
         lead: int | None = None,
+        masters: Client | None = None,
     ):
         """`model`: this rank's, the whole or a partition; `local_rate`: of the local step.
 
         `report_examples`: report at least once in so many examples; `lead`: steps that this replica may be ahead of the
-        slowest, None for any.
+        slowest, None for any. `masters`: reads what evaluations try; None if others make them.
         """
         self._endpoint = endpoint
         self._client = client
+        self._masters = masters
         self._orders = orders
         self._coordinator = roles.coordinator
         self._number = roles.place(endpoint.rank).replica
@@ -137,7 +139,7 @@ class Replica:
 
     def _score(self) -> None:
         """Try the shards' parameters on the examples that the coordinator asks about."""
-        self._local.refresh()
+        self._local.show(self._masters)
         batches = self._problem.held_out() if self._unison.which == HELD_OUT else self._problem.test()
         scores = scoring(self._model, self._local.parameters, batches, self._endpoint.charge)
         while True:
@@ -148,6 +150,7 @@ class Replica:
                 break
             if self._endpoint.clock() - self._reported[1] >= REPORT_SECONDS:
                 self._report(SCORING)
+        self._local.refresh()
         self._report(SCORED, loss=loss, accuracy=math.nan if accuracy is None else accuracy)
 
     def _status(self):

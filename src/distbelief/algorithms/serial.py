@@ -89,12 +89,12 @@ class _Run:
         """Try the parameters on the held-out examples, and keep them if their loss is finite."""
         if self.latest is not None and self.latest.step == self.step:
             return
+        seconds = self._seconds()
         loss, accuracy = score(self.model, self.parameters, self._problem.held_out())
         if not math.isfinite(loss):
             self.fault = Fault(None, self.step, loss)
             return
         self.good.flat[:] = self.parameters.flat
-        seconds = self._seconds()
         self.latest = Evaluation(
             time=seconds,
             step=self.step,

@@ -9,14 +9,16 @@ from distbelief.config import load
 from distbelief.errors import UserError
 from distbelief.experiment import Experiment
 from distbelief.processor import prepare
-from distbelief.report import CONFIG, PARAMETERS
+from distbelief.report import CONFIG, PARAMETERS, SETTINGS
 
 
-def evaluate(folder: str) -> tuple[str, float, float]:
+def evaluate(folder: str) -> tuple[str, float, float | None]:
     """(which examples, mean loss, accuracy) of the run in `folder`: test examples, or held-out ones without. Local.
 
     Raises UserError if the folder holds no run.
     """
+    if (Path(folder) / SETTINGS).exists():
+        raise UserError(f"{folder}: the run of a script's own model, which has to try its parameters itself")
     if not (Path(folder) / CONFIG).exists():
         raise UserError(f"{folder}: not a run's folder, it has no {CONFIG}")
     config = load(Path(folder) / CONFIG)
