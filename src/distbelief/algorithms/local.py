@@ -77,8 +77,8 @@ class LocalCopy:
         self._settle()
 
     def show(self, masters: Client) -> None:
-        """Let `parameters` be the shards' own, by a client that only reads, to be tried: without the steps that shards have
-        not had yet. `refresh` brings these back."""
+        """Let `parameters` be the shards' own, to be tried, without steps that shards have not had yet. `masters`: a
+        client that only reads. `refresh` brings those steps back."""
         self._settle()
         masters.install(masters.fetch(), self.parameters.flat)
 
