@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -112,3 +113,15 @@ def test_the_result_comes_last(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         folder.end(an_outcome(), {"complete": True})
     assert not (tmp_path / "result.json").exists()
+
+
+def test_a_folder_that_goes_away_is_named(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(CONFIG)
+    shutil.rmtree(tmp_path / "run")
+    said = r"^run\.folder: .*run cannot be written to: No such file or directory$"
+    with pytest.raises(UserError, match=said):
+        folder.record(an_evaluation())
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match=r"^run\.folder: .*run cannot be written to: File exists$"):
+        folder.begin(CONFIG)

@@ -1,11 +1,13 @@
 """What a run tells: its folder, and the lines that rank 0 prints."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -44,10 +46,14 @@ class RunFolder:
             raise UserError(f"run.folder: {self.path} cannot be made: {existing} is not a folder we may write to")
 
     def begin(self, settings: msgspec.Struct) -> None:
-        """Make the folder with the resolved configuration or settings, without the files of an earlier run."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        for name in _ALL:
-            (self.path / name).unlink(missing_ok=True)
+        """Make the folder with the resolved configuration or settings, without the files of an earlier run.
+
+        This and all that follow raise UserError where the folder cannot be written to.
+        """
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in _ALL:
+                (self.path / name).unlink(missing_ok=True)
         self._write(CONFIG if isinstance(settings, Config) else SETTINGS, dump(settings))
         self._write(METRICS, "")
 
@@ -70,13 +76,21 @@ class RunFolder:
         return checkpoint.Writer(self.path / PARAMETERS, layout, dtype)
 
     def _append(self, name: str, record) -> None:
-        with open(self.path / name, "a", encoding="utf-8") as lines:
+        with self._writing(), open(self.path / name, "a", encoding="utf-8") as lines:
             lines.write(json.dumps(_json(dataclasses.asdict(record)), allow_nan=False) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         partial = self.path / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, self.path / name)
+        with self._writing():
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, self.path / name)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"run.folder: {self.path} cannot be written to: {error.strerror or error}") from error
 
 
 def _json(value):

@@ -65,12 +65,12 @@ def run(describe: Callable[[], Job], listener: Listener | None = None) -> Outcom
     _warn([*lacking(endpoint, job.lack), crowding(endpoint)], listener)
     procedure = chosen(job, ranks)
     reporter = None
-    if rank == 0:
-        reporter = _begin(job, listener, *procedure.goal(job))
-        reporter.say(procedure.cast(job, ranks))
     try:
+        if rank == 0:
+            reporter = _begin(job, listener, *procedure.goal(job))
+            reporter.say(procedure.cast(job, ranks))
         outcome = procedure.train(endpoint, job, reporter)
-    except UserError as error:  # of a user's model, in the midst of it
+    except UserError as error:  # of a user's model, in the midst of it, or of a full disk
         if ranks == 1:
             raise
         raise Alone(f"rank {rank}: {error}") from error
