@@ -1,6 +1,7 @@
 """The command in one process: what it prints where, and its exit codes."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,16 @@ def test_an_exception_has_its_traceback(problem, tmp_path):
     assert done.stderr.count("Traceback (most recent call last)") == 1
     assert done.stderr.endswith("ArithmeticError: planted\n")
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_an_interrupt_is_one_line(problem, tmp_path):
+    words = problem.train(tmp_path / "run", ["stop.epochs=1000000", "evaluate.every_examples=100000"])
+    with subprocess.Popen(words, cwd=problem.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        while "held out at" not in run.stdout.readline():
+            assert run.poll() is None
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 130 and said == "distbelief: interrupted\n"
 
 
 def in_bfloat16(problem, folder) -> list[str]:

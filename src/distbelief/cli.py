@@ -2,11 +2,14 @@
 
 import argparse
 import os
+import sys
 
 from distbelief import __version__
 from distbelief.errors import UserError
 from distbelief.launch.ending import end
-from distbelief.launch.world import promised_rank
+from distbelief.launch.world import promised_rank, promised_size
+
+INTERRUPTED = 130  # as shells have it
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,7 +112,7 @@ def main(words: list[str] | None = None) -> int:
     """Run the command in `words` (default: the program's) and return its exit code.
 
     0: done. 2: bad input, with one line on stderr from one rank. A Python exception on any rank prints its traceback
-    and ends all ranks with code 1.
+    and ends all ranks with code 1. 130: one rank alone was interrupted (Ctrl-C); of several the launcher ends all.
     """
     # Before any BLAS is loaded: one thread for each rank unless the user says otherwise.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -119,5 +122,10 @@ def main(words: list[str] | None = None) -> int:
         arguments = _parser().parse_args(words)
         alone = arguments.alone  # a command for one rank: the others have nothing to do
         return 0 if alone and promised_rank() != 0 else arguments.run(arguments)
+    except KeyboardInterrupt:
+        if (promised_size() or 1) > 1:
+            raise
+        print("distbelief: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
         return end(error, alone)
