@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from algorithms.digits import Digits, Heard
 
+from distbelief import Model
+from distbelief.adapters.data import UserProblem
 from distbelief.algorithms import serial, synchronous
 from distbelief.algorithms.settings import Evaluate, Stop
 from distbelief.comm.endpoint import DeadlineExpired
@@ -213,3 +215,28 @@ def test_a_dead_rank_is_named_and_nobody_hangs():
     cluster.kill(1, at=0.5)
     with pytest.raises(DeadlineExpired, match=r"rank \d waited 20 s for rank 1 to"):
         cluster.run(program)
+
+
+class Steep(Model):
+    """Finite gradients, of which a hundred are not."""
+
+    tensors = {"w": (3,)}
+
+    def gradient(self, parameters, batch, gradient):
+        gradient["w"] = np.full(3, 3e36)
+        return 1.0
+
+    def score(self, parameters, batch):
+        return float(len(batch[0])), None
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("rule", [FixedRate(rate=1e-37), Adagrad(rate=0.1)])
+def test_a_finite_gradient_stays_finite(rule, ranks):
+    """Steps of 128 examples for each, the last of fewer; then large ones again."""
+    x = np.zeros((605, 1), np.float32)
+    problem = UserProblem(Steep(), (x,), batch=128, held_out=5)
+    outcomes, *_ = train(problem, rule, ranks)
+    steps = 2 * -(-600 // (128 * ranks))
+    change = -3e36 * 1e-37 * steps if isinstance(rule, FixedRate) else 0.0  # where squares overflow nothing moves
+    np.testing.assert_allclose(outcomes[0].parameters.flat, change, rtol=1e-5)

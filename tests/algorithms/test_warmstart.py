@@ -77,11 +77,16 @@ def test_with_a_bounded_lead_nobody_waits_for_those_that_have_not_started(n_push
     assert before == sorted(before) and before[0] * n_push >= 6
 
 
-def test_a_ramp_ends_with_the_training_of_replica_0():
+@pytest.mark.parametrize("settings", [Downpour(warmstart=5, ramp=1_000_000), Downpour(warmstart=1_000_000, ramp=30)])
+def test_the_others_start_when_replica_0_is_through(settings):
+    """At once, and with clocks that none of them has to wait for."""
+    ends = []
     for staleness in ({}, {"server": Server(staleness=Bounded(steps=2))}):
-        last, before, _ = run(Downpour(warmstart=5, ramp=1_000_000), **staleness)
+        last, before, cluster = run(settings, **staleness)
         assert last.examples == 2 * Digits().training_examples
         assert min(before) > 10
+        ends.append(cluster.now)
+    assert ends[1] < 1.1 * ends[0]
 
 
 def test_a_stop_ends_the_ramp():

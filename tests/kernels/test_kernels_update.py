@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distbelief.kernels import accrue, adagrad, add, all_finite, largest, sgd
+from distbelief.kernels import accrue, adagrad, add, all_finite, compensate, largest, sgd
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 # Around the widths of vector registers, and one that no unrolled loop divides.
@@ -85,6 +85,14 @@ def test_where_squares_overflow_a_parameter_stays_put(size, dtype):
     np.testing.assert_array_equal(parameters, 1)
     adagrad(parameters, np.full(size, 0.6 * np.finfo(dtype).max, dtype), squares, 2.0)  # so would rate gradient
     np.testing.assert_array_equal(parameters, 1)
+
+
+@dtypes
+def test_what_has_not_moved_is_not_corrected_however_large(dtype):
+    most = float(np.finfo(dtype).max)
+    gradient, out = np.array([0.9 * most, -(most**0.6), 1, 0], dtype), np.full(4, np.nan, dtype)
+    compensate(gradient, np.ones(4, dtype), np.ones(4, dtype), 0.04, out)
+    np.testing.assert_array_equal(out, gradient)
 
 
 @dtypes

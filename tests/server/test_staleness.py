@@ -45,6 +45,23 @@ def test_compensated_corrects_by_how_far_the_parameters_have_moved():
     np.testing.assert_allclose(after, now)
 
 
+def test_compensated_corrects_from_where_the_gradient_was_computed():
+    """That is not what has been fetched last: with overlap, a step computes while the next fetch is under way."""
+
+    def program(client, endpoint):
+        here = np.zeros(4)
+        first = fetch(client, here)
+        client.wait_push(client.push(np.ones(4), first))
+        second = fetch(client, here)
+        client.wait_push(client.push(np.ones(4), first))
+        client.wait_push(client.push(np.ones(4), second))
+
+    after = _parameters_after(program, Server(staleness=Compensated(strength=0.3)), start=10.0)
+    one = 10.0 - 0.5
+    two = one - 0.5 * (1 + 0.3 * (one - 10.0))
+    np.testing.assert_allclose(after, two - 0.5 * (1 + 0.3 * (two - one)))
+
+
 @pytest.mark.parametrize(
     ("schedule", "factors"),
     [

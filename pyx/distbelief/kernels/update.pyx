@@ -178,7 +178,7 @@ def compensate(const wire[::1] gradient, const real[::1] parameters, const real[
         g = &gradient[0]
         for i in range(size):
             x = _read[wire, real](g, i, k)
-            out[i] = x + k * x * x * (parameters[i] - fetched[i])
+            out[i] = x * (1 + k * x * (parameters[i] - fetched[i]))  # so x^2 does not overflow
 
 
 def accrue(real[::1] parameters, real[::1] accrued, const real[::1] gradient, double rate):

@@ -35,7 +35,7 @@ REPORT_RECORD = np.dtype(
 START, STOP, END, GIVE_UP, TICK, LEAVE, EVALUATE = range(7)
 HELD_OUT, TEST = range(2)
 
-ORDER_RECORD = np.dtype([("kind", "<i4"), ("which", "<i4")])
+ORDER_RECORD = np.dtype([("kind", "<i8"), ("which", "<i8")])  # which: of START a clock
 
 
 class Orders:
@@ -53,6 +53,8 @@ class Orders:
         """Of messages with orders: source, tag."""
         self.which = HELD_OUT
         """What the latest EVALUATE is about."""
+        self.clock = 0
+        """With which to begin, once START has come (warmstart.starts)."""
 
     @property
     def finished(self) -> bool:
@@ -89,6 +91,8 @@ class Orders:
         self._given.add(int(order["kind"][0]))
         if order["kind"][0] == EVALUATE:
             self.which = int(order["which"][0])
+        elif order["kind"][0] == START:
+            self.clock = int(order["which"][0])
         self._heard = self._endpoint.clock()
 
     def work(self) -> float:

@@ -59,6 +59,7 @@ class Coordinator:
         self._client = client
         self._roles = roles
         self._to_start = list(enumerate(starts(downpour, len(roles.replicas))))
+        self._warmstart = downpour.warmstart
         self._stop_seconds = stop.seconds or math.inf
         self._every = evaluate.every_examples or math.inf
         self._mark = self._every  # examples at which the next evaluation is due
@@ -152,11 +153,12 @@ class Coordinator:
         """Start the replicas that are due: at once when replica 0 has no more steps to take, or all are to stop."""
         first = self._ledger[0]
         everybody = first["kind"] == FINISHED or self._stopping
-        due = [replica for replica, step in self._to_start if everybody or step <= first["step"]]
+        due = [each for each in self._to_start if everybody or each[1] <= first["step"]]
         self._to_start = self._to_start[len(due) :]
-        if due:
-            self._ledger.started(due, self._endpoint.clock())
-            self._order(START, [self._roles.replicas[replica] for replica in due])
+        self._ledger.started([replica for replica, _ in due], self._endpoint.clock())
+        for replica, step in due:  # with the clock that replica 0 has, or would have reached, by then
+            clock = max(min(step, int(first["step"])) - self._warmstart, 0)
+            self._order(START, [self._roles.replicas[replica]], clock)
 
     def _stop_when_due(self) -> None:
         due = self._fault is not None or self._seconds() >= self._stop_seconds

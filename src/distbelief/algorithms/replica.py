@@ -25,7 +25,7 @@ from distbelief.algorithms.roles import Roles
 from distbelief.algorithms.scoring import scoring
 from distbelief.algorithms.settings import Downpour, Stop
 from distbelief.algorithms.unison import EVALUATE, FLUSH, STATUS, STEP, Unison
-from distbelief.algorithms.warmstart import clocks, starts
+from distbelief.algorithms.warmstart import starts
 from distbelief.comm.endpoint import Endpoint
 from distbelief.server import Client
 from distbelief.server.messages import record
@@ -70,7 +70,7 @@ class Replica:
         # Clocks are told with pushes, so that others know of them n_push - 1 steps late at most.
         self._lead = None if lead is None else lead + downpour.n_push - 1
         replicas = len(roles.replicas)
-        self._first_clock = clocks(downpour, replicas)[self._number]
+        self._first_clock = 0
         # Others wait for these steps of replica 0.
         self._awaited = set(starts(downpour, replicas)) if self._number == 0 else set()
         self._epochs = itertools.count() if stop.epochs is None else range(stop.epochs)
@@ -89,6 +89,7 @@ class Replica:
     def run(self) -> None:
         """Train until the epochs are over or the coordinator orders to stop, then wait for its leave to end."""
         self._rest(START, STOP)
+        self._first_clock = self._unison.clock
         self._began = self._endpoint.clock()
         good = self._train() == FLUSH
         if good:

@@ -85,7 +85,7 @@ class _Run:
         self._evaluated = -1  # the step
         self._examples = 0  # of all replicas
         self._own_examples = 0
-        self._expected = 1.0  # examples of all replicas in a step: as many as in the step before
+        self._expected = 0.0  # the most examples that all replicas had in a step; 0 before the first
         self._loss: float | None = None
         self._stopping = False
         self._began = endpoint.clock()
@@ -113,14 +113,18 @@ class _Run:
 
     def sum_gradients(self, batch: Batch | None) -> bool:
         """Leave the mean gradient over all replicas' examples in `gradient`; False if there is nothing to apply."""
-        finite, size, loss = True, 0, 0.0
+        finite, size, loss = True, 0 if batch is None else batch.size, 0.0
+        if not self._expected:
+            sizes = np.array([float(size)])
+            self._ring.sum(sizes)
+            self._expected = float(sizes[0])
         if batch is None:
             self._summed[:] = 0
         else:
-            size = batch.size
             loss = self.model.gradient(self.parameters, batch, self.gradient)
             self._endpoint.charge(flops=3 * self.model.flops(size), nbytes=2 * self.gradient.flat.nbytes)
-            # Divided already by the examples that there probably are, for one pass instead of two.
+            # Divided already by the examples that there probably are, for one pass instead of two; never by fewer, so
+            # that no number of a finite gradient overflows.
             weight = size / self._expected
             finite = weigh(self.gradient.flat, weight) and math.isfinite(loss)
             self._tail[LOSS] = loss * weight
@@ -134,7 +138,7 @@ class _Run:
             return False
         if examples != self._expected:
             self._summed[: self._summed.size - TAIL + 1] *= self._expected / examples  # the gradient and its loss
-            self._expected = examples
+            self._expected = max(self._expected, examples)
         self._loss = float(self._tail[LOSS])
         self._examples += int(examples)
         self._own_examples += size

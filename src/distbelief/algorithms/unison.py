@@ -13,7 +13,7 @@ from distbelief.server.messages import record
 # number was not finite; the end of rest.
 STEP, EVALUATE, FLUSH, FAULT, END = range(5)
 
-_WORD = np.dtype([("word", "<i4"), ("which", "<i4")])
+_WORD = np.dtype([("word", "<i4"), ("which", "<i4"), ("clock", "<i8")])
 STATUS = np.dtype(
     [
         ("finite", "<i8"),  # all its losses and gradients
@@ -39,6 +39,8 @@ class Unison:
         self._timeout = timeout
         self.which = 0
         """What is to be evaluated (coordination.Orders.which), once EVALUATE has come."""
+        self.clock = 0
+        """With which to begin (coordination.Orders.clock), once the rest before training has ended."""
         self.statuses = np.zeros(len(ranks), STATUS)
         """At the head: what each partition has told last, [P]."""
 
@@ -86,8 +88,8 @@ class Unison:
             self._wait([request], rank, "to be through with its step")
 
     def _tell(self, word: int) -> int:
-        self.which = self._orders.which
-        said = record(_WORD, word=word, which=self.which)
+        self.which, self.clock = self._orders.which, self._orders.clock
+        said = record(_WORD, word=word, which=self.which, clock=self.clock)
         for rank in self._others:
             self._wait([self._endpoint.send(said, rank, CONTROL)], rank, "to hear what comes next")
         return word
@@ -100,8 +102,8 @@ class Unison:
             if self._endpoint.probe(self._head, CONTROL) is not None:
                 said = np.zeros(1, _WORD)
                 self._wait([self._endpoint.receive(said, self._head, CONTROL)], self._head, "to say what comes next")
-                self.which = int(said["which"][0])
-                return int(said["word"][0])
+                word, self.which, self.clock = said[0].item()
+                return word
             self._orders.listen()
 
     def _wait(self, requests: list, rank: int, what: str) -> None:

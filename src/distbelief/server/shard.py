@@ -58,8 +58,9 @@ class Shard:
         self._state = rule.state(interval.size, dtype)
         self._schedule = settings.schedule
         self._staleness = settings.staleness
-        # For delay compensation: what each client has read, by where it begins.
-        self._fetched: list[dict[int, np.ndarray]] = [{} for _ in clocks]
+        # For delay compensation: what each client has read in its last two fetches, by where it begins, each with the
+        # count of that moment. While one is under way, gradients are still those of the one before.
+        self._fetched: list[dict[int, list[tuple[int, np.ndarray]]]] = [{} for _ in clocks]
         self._clocks = np.array(clocks, np.int64)
         self._partitions = partitions
         self._pushers = int((self._clocks[:partitions] != NEVER).sum())
@@ -121,8 +122,9 @@ class Shard:
         begin = 0 if start is None else start - self.interval.start
         here = slice(begin, begin + gradient.size)
         parameters = self.parameters[here]
-        fetched = self._fetched[client].get(self.interval.start + begin)
-        if fetched is not None:
+        copies = self._fetched[client].get(self.interval.start + begin)
+        if copies:
+            fetched = min(copies, key=lambda copy: abs(copy[0] - fetched_count))[1]
             corrected = np.empty_like(parameters)
             compensate(gradient, parameters, fetched, self._staleness.strength, corrected)
             gradient = corrected
@@ -145,11 +147,17 @@ class Shard:
         """A client fetches a piece of the interval: keep what it reads, if gradients are corrected by it. Local."""
         if isinstance(self._staleness, Compensated):
             here = self.parameters[start - self.interval.start : stop - self.interval.start]
-            np.copyto(self._fetched[client].setdefault(start, np.empty_like(here)), here)
+            copies = self._fetched[client].setdefault(start, [])
+            values = copies.pop(0)[1] if len(copies) == 2 else np.empty_like(here)
+            np.copyto(values, here)
+            copies.append((self.count, values))
 
     def part_with(self, client: int) -> None:
         """A client is through: nobody waits for it any more. Local."""
         self._fetched[client].clear()
+        if client < self._partitions:  # those that have waited for replica 0 start now, with its clock
+            waiting = (self._marks["applied"] == 0) & (self._clocks != NEVER)
+            np.minimum(self._clocks, self._clocks[client], out=self._clocks, where=waiting)
         self._set_clock(client, NEVER)
         self._window.sync()
 
